@@ -1,0 +1,9 @@
+//! The endpoint taxonomy: classes, operations, and the one table that maps kernel calls to them.
+
+mod catalog;
+mod class;
+mod operation;
+
+pub use catalog::{CATALOG, Row, Treatment};
+pub use class::EndpointClass;
+pub use operation::{Operation, TargetKind};
