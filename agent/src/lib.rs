@@ -11,3 +11,7 @@
 pub mod action;
 pub mod endpoint;
 pub mod gate;
+pub mod intent;
+pub mod schema;
+pub mod sign;
+pub mod timestamp;
