@@ -61,17 +61,23 @@ pub fn evaluate(policy: &Policy, intent: &Intent) -> GateOutcome {
 pub fn evaluate_bound(bound: &BoundPolicy<'_>, intent: &Intent, facts: Facts<'_>) -> GateOutcome {
     let (decision, missing) = ruling(bound, intent, facts);
     let mut outcome = outcome(bound.policy, decision);
-    for field in missing {
-        outcome.reason_codes.push(format!("fail_closed_missing_{field}"));
-        outcome.violations.push(format!("missing_{field}"));
+    if decision.ground == Ground::FailClosed {
+        (outcome.reason_codes, outcome.violations) = fail_closed_codes(&missing, has_unknown_class(intent));
     }
-    if decision.ground == Ground::FailClosed && !has_unknown_class(intent) {
-        outcome.reason_codes.retain(|code| code != reason::CLASS_UNKNOWN);
-        outcome.violations.retain(|code| code != reason::VIOLATION_CLASS_UNKNOWN);
-    }
-    outcome.reason_codes.sort();
-    outcome.violations.sort();
     outcome
+}
+
+/// Names what is missing, sorted.
+fn fail_closed_codes(missing: &[&str], unknown_class: bool) -> (Vec<String>, Vec<String>) {
+    let mut reasons: Vec<_> = missing.iter().map(|field| format!("fail_closed_missing_{field}")).collect();
+    let mut violations: Vec<_> = missing.iter().map(|field| format!("missing_{field}")).collect();
+    if unknown_class {
+        reasons.push(reason::CLASS_UNKNOWN.to_owned());
+        violations.push(reason::VIOLATION_CLASS_UNKNOWN.to_owned());
+    }
+    reasons.sort();
+    violations.sort();
+    (reasons, violations)
 }
 
 /// Puts a decision into words.
@@ -87,8 +93,11 @@ pub(crate) fn outcome(policy: &Policy, decision: Decision) -> GateOutcome {
         (None, Ground::Protect(_)) => {
             (vec![reason::PROTECTED_PATH.to_owned()], vec![reason::PROTECTED_PATH.to_owned()])
         }
+        // An action has a target and comes from the system; only its class can be unknown.
         (None, Ground::FailClosed) => {
-            (vec![reason::CLASS_UNKNOWN.to_owned()], vec![reason::VIOLATION_CLASS_UNKNOWN.to_owned()])
+            let required = &policy.fail_closed().required_fields;
+            let missing = required.iter().map(String::as_str).filter(|field| *field == "endpoint_class");
+            fail_closed_codes(&missing.collect::<Vec<_>>(), true)
         }
         (None, Ground::Default | Ground::Rule(_)) => {
             (vec![reason::of_default(decision.verdict).to_owned()], Vec::new())
@@ -185,11 +194,11 @@ fn protected(bound: &BoundPolicy<'_>, intent: &Intent) -> Option<u16> {
 fn missing<'f>(required: &'f [String], intent: &Intent) -> impl Iterator<Item = &'f str> {
     let no_targets = intent.targets().is_empty();
     let no_provenance = intent.arg_provenance().is_empty();
+    let no_class = has_unknown_class(intent);
     required.iter().map(String::as_str).filter(move |field| match *field {
         "arg_provenance" => no_provenance,
         "targets" => no_targets,
-        // A normalised target always has a class; an unknown one is looked at besides.
-        _ => false,
+        _ => no_class,
     })
 }
 
