@@ -150,3 +150,99 @@ fn coding_agent_stops_what_it_says() {
     ];
     check("coding-agent", &cases);
 }
+
+#[test]
+fn observe_stops_nothing() {
+    use Verdict::Allow;
+    let cases = [
+        (Allow, "fs.delete /etc/passwd"),
+        (Allow, "fs.write /home/user/.bashrc"),
+        (Allow, "proc.exec /usr/bin/sudo"),
+        (Allow, "net.http 169.254.169.254:80"),
+        (Allow, "net.http:listen [::]:80"),
+        (Allow, "net.http evil.example:443"),
+        (Allow, "other:connect unix:@x"),
+    ];
+    check("observe", &cases);
+    let policy = compile("observe");
+    assert!(policy.exec().env.keeps(b"AWS_SECRET_ACCESS_KEY"));
+    assert!(!policy.can_block_class(gait_agent::endpoint::EndpointClass::FsWrite));
+    assert_eq!(policy.floor().write, ["/"]);
+    assert!(policy.floor().reads_expressible());
+}
+
+#[test]
+fn ci_never_asks() {
+    let policy = compile("ci");
+    assert_eq!(policy.policy().default_verdict(), Verdict::Block);
+    for text in [
+        "proc.exec /usr/bin/git config core.hooksPath x",
+        "net.http evil.example:443",
+        "fs.write /home/user/notes",
+    ] {
+        assert_eq!(decide(&policy, text).0, Verdict::Block, "{text}");
+    }
+    assert_eq!(decide(&policy, "fs.write /home/user/project/x").0, Verdict::Allow);
+}
+
+#[test]
+fn locked_down_is_locked_down() {
+    use Verdict::{Allow, Block};
+    let cases = [
+        (Allow, "fs.read /usr/lib/x.so"),
+        (Allow, "fs.write /home/user/project/x"),
+        (Allow, "proc.exec /usr/bin/python3 x.py"),
+        (Block, "fs.read /home/user/project/.env"),
+        (Block, "fs.read /home/user/notes"),
+        (Block, "fs.write /home/user/.cache/x"),
+        (Block, "proc.exec /home/user/project/a.out"),
+        (Block, "net.http pypi.org:443"),
+        (Block, "net.http 127.0.0.1:80"),
+        (Block, "net.dns example.org"),
+    ];
+    check("locked-down", &cases);
+    let policy = compile("locked-down");
+    assert!(policy.exec().env.keeps(b"PATH") && !policy.exec().env.keeps(b"OPENAI_API_KEY"));
+    assert!(!policy.floor().write.contains(&"/".to_owned()), "{:?}", policy.floor());
+    assert!(!policy.floor().reads_expressible());
+}
+
+#[test]
+fn secret_names_leave_the_environment() {
+    let policy = compile("coding-agent");
+    let env = &policy.exec().env;
+    for name in
+        ["GITHUB_TOKEN", "AWS_ACCESS_KEY_ID", "DB_PASSWORD", "STRIPE_SECRET_KEY", "SSH_AUTH_SOCK", "TMUX"]
+    {
+        assert!(!env.keeps(name.as_bytes()), "{name}");
+    }
+    for name in ["PATH", "HOME", "TERM", "ANTHROPIC_API_KEY", "CARGO_HOME", "PYTHONPATH"] {
+        assert!(env.keeps(name.as_bytes()), "{name}");
+    }
+    assert!(policy.has_argv_rules());
+    assert!(!compile("observe").has_argv_rules());
+}
+
+#[test]
+fn what_protects_the_session_comes_before_every_rule() {
+    let facts = SessionFacts { identity: "uid:0".into(), workspace: "/w".into(), run_id: "run_x".into() };
+    let vars = Vars { protect: vec!["/w/gait-out/".into()], ..Vars::default() };
+    let policy = CompiledPolicy::compile(&load("coding-agent"), &facts, &vars).unwrap();
+    for text in ["fs.delete /w/gait-out", "fs.write:create /w/gait-out/run_x/journal.jsonl"] {
+        assert_eq!(decide(&policy, text), (Verdict::Block, "protected_path".into()), "{text}");
+    }
+    assert_eq!(decide(&policy, "fs.write /w/gait-output").0, Verdict::Allow);
+}
+
+#[test]
+fn what_only_a_tool_gate_has_is_refused() {
+    let text = "rules:\n  - name: often\n    effect: allow\n    rate_limit: {requests: 1}\n";
+    let facts = SessionFacts { identity: "i".into(), workspace: "/w".into(), run_id: "r".into() };
+    let error = CompiledPolicy::compile(&Policy::parse("p.yaml", text).unwrap(), &facts, &Vars::default())
+        .unwrap_err()
+        .to_string();
+    assert!(error.starts_with("p.yaml:2: rule `often` asks for a rate limit"), "{error}");
+    // A rule about tools is no matter for the kernel.
+    let tools = format!("{text}    match: {{tool_names: [tool.x]}}\n");
+    CompiledPolicy::compile(&Policy::parse("p.yaml", &tools).unwrap(), &facts, &Vars::default()).unwrap();
+}
