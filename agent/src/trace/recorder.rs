@@ -301,8 +301,8 @@ impl<J: Write, T: Write> Recorder<J, T> {
 
     fn first(&mut self, seen: &Observation<'_>, key: [u64; 2], reasons: Reasons) -> Result<u64, RecordError> {
         let at = Timestamp::from_unix_nanos(seen.at_ns);
-        let record = self.record(seen, at, reasons)?;
-        let mut line = record.canonical()?;
+        let mut record = self.record(seen, at, reasons);
+        let mut line = record.sign(&self.key)?;
         line.push(b'\n');
         self.traces.write_all(&line)?;
         let intent = self.count + 1;
@@ -334,12 +334,7 @@ impl<J: Write, T: Write> Recorder<J, T> {
         Ok(())
     }
 
-    fn record(
-        &self,
-        seen: &Observation<'_>,
-        at: Timestamp,
-        reasons: Reasons,
-    ) -> Result<TraceRecord, RecordError> {
+    fn record(&self, seen: &Observation<'_>, at: Timestamp, reasons: Reasons) -> TraceRecord {
         let intent = Intent::from_action(&self.facts, &seen.action, self.options.capture);
         let mut record = TraceRecord::new(self.policy_digest, &intent, seen.verdict);
         record.created_at = at;
@@ -360,8 +355,7 @@ impl<J: Write, T: Write> Recorder<J, T> {
         if self.options.capture == Capture::Raw {
             record.args = Some(intent.args().clone());
         }
-        record.sign(&self.key)?;
-        Ok(record)
+        record
     }
 
     fn event_line(

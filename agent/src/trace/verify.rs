@@ -92,13 +92,15 @@ pub fn verify_trace(bytes: &[u8], key: &VerifyKey) -> Result<TraceRecord, TraceE
 /// Verifies a line of `traces.jsonl`, without its newline. Without a key, everything but the signature.
 pub(crate) fn verify_line(bytes: &[u8], key: Option<&VerifyKey>) -> Result<TraceRecord, TraceError> {
     let record: TraceRecord = serde_json::from_slice(bytes).map_err(TraceError::Shape)?;
-    if record.canonical()? != bytes {
+    let unsigned = record.unsigned()?;
+    let form = record.signature.as_ref().map(|signature| unsigned.with(signature));
+    if form.as_deref().is_some_and(|form| form != bytes) {
         return Err(TraceError::Form);
     }
     check_names(&record)?;
     let signature = record.signature.as_ref().ok_or(TraceError::Unsigned)?;
     if let Some(key) = key {
-        key.verify_digest(&record.signed_digest()?, signature)?;
+        key.verify_digest(&unsigned.digest(), signature)?;
     }
     Ok(record)
 }
