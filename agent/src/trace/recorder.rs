@@ -1,8 +1,8 @@
 //! The recorder: turns the session's observations into trace records and journal lines.
 //!
 //! A decision that was seen before costs one hash-map look-up; intent, digests and signature are made at its first
-//! occurrence only. Memory is bounded: past [`MAX_DISTINCT`] distinct decisions nothing is remembered any more and
-//! every further one is recorded as new. After the first write error every call fails, so that the session blocks.
+//! occurrence only. Memory is bounded: past [`RecorderOptions::remembered`] distinct decisions nothing is remembered
+//! any more and every further one is recorded as new. After the first write error every call fails, so that the session blocks.
 //! The session's writer thread is the one caller.
 
 use std::collections::HashMap;
@@ -18,8 +18,8 @@ use crate::schema;
 use crate::sign::{CanonError, Digest, Field, SigningKey, canonical};
 use crate::timestamp::Timestamp;
 
-/// How many distinct decisions are remembered: 7/8 of 2^20 slots, some 40 MiB.
-const MAX_DISTINCT: usize = 900_000;
+/// How many distinct decisions are remembered by default: 7/8 of 2^20 slots, some 40 MiB.
+const REMEMBERED: usize = 900_000;
 
 /// How many repeats may wait in memory before they are written.
 const MAX_PENDING: u64 = 1 << 16;
@@ -68,12 +68,20 @@ pub enum Repeats {
 }
 
 /// How the recorder writes.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct RecorderOptions {
     /// What of the arguments is kept.
     pub capture: Capture,
     /// What is written of repeated decisions.
     pub repeats: Repeats,
+    /// How many distinct decisions are remembered.
+    pub remembered: usize,
+}
+
+impl Default for RecorderOptions {
+    fn default() -> Self {
+        Self { capture: Capture::default(), repeats: Repeats::default(), remembered: REMEMBERED }
+    }
 }
 
 /// One judged event.
@@ -309,7 +317,7 @@ impl<J: Write, T: Write> Recorder<J, T> {
         self.event_line(seen, at, LineKind::Record, intent, &record.trace_id)?;
         self.count = intent;
         self.totals.add(seen.action.class(), seen.verdict, 1);
-        if self.seen.len() < MAX_DISTINCT
+        if self.seen.len() < self.options.remembered
             && let Ok(intent) = u32::try_from(intent)
         {
             self.seen.insert(key, Seen { intent, pending: 0 });

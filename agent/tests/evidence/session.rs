@@ -215,6 +215,21 @@ fn repeats_do_not_pile_up_in_memory() {
     assert_eq!(session.summary.lines, 2 + 1 + 4);
 }
 
+/// Past the memory's end every event is told as a decision of its own, and the evidence still holds.
+#[test]
+fn what_is_not_remembered_is_recorded_again() {
+    let options = RecorderOptions { remembered: 2, ..RecorderOptions::default() };
+    let session = session(&key(), options, |recorder| {
+        for path in ["/a", "/b", "/c", "/a", "/c", "/c"] {
+            recorder.observe(&seen(1, path_action(Operation::Read, path), Verdict::Allow), reasons).unwrap();
+        }
+    });
+    let report = session.verify();
+    assert_eq!(report.findings, []);
+    let exec = report.exec.unwrap();
+    assert_eq!((exec.traces, exec.totals.sum()), (5, 6));
+}
+
 /// A writer that is full after some bytes.
 struct Full(usize);
 

@@ -201,6 +201,13 @@ fn a_changed_manifest() {
     let changed = edit(|manifest| manifest["public_key"] = "AAAA".into());
     assert!(changed.has(Reason::SignatureInvalid));
 
+    let changed = edit(|manifest| {
+        let more =
+            (0..100).map(|at| serde_json::json!({"path": format!("z{at:03}"), "sha256": Digest::ZERO}));
+        manifest["files"].as_array_mut().unwrap().extend(more);
+    });
+    assert!(changed.has(Reason::ManifestInvalid));
+
     let mut spaced = entries();
     body(&mut spaced, "manifest.json").push(b' ');
     assert!(report(&spaced).has(Reason::ManifestInvalid));
@@ -378,6 +385,12 @@ fn a_journal_that_tells_another_story() {
         all[record]["at"] = "2020-01-01T00:00:00Z".into();
     });
     assert!(report.has(Reason::JournalInvalid), "the event id covers the time");
+    let report = retold(|all| {
+        let mut extra = all[at(all, "record")].clone();
+        extra.as_object_mut().unwrap().remove("intent_id");
+        all.insert(2, extra);
+    });
+    assert!(report.has(Reason::JournalInvalid));
     let report = retold(|all| all[0]["run_id"] = "run_other".into());
     assert!(report.has(Reason::RunMismatch));
     let report = retold(|all| all[0]["policy_digest"] = Digest::ZERO.to_string().into());
