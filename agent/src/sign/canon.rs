@@ -40,7 +40,7 @@ pub fn digest_of(value: &impl Serialize) -> Result<Digest, CanonError> {
 /// Appends a string in its canonical form, quotes included.
 ///
 /// For the documents of the hot path whose shape is fixed; property tests hold it equal to [`canonical`].
-pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
+pub(super) fn write_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let bytes = text.as_bytes();
     let mut written = 0;
