@@ -1,0 +1,15 @@
+//! The command line: arguments in, one answer and an exit code out.
+//!
+//! Every verb is a function from its arguments to [`Answer`] or [`CliError`]; this module alone writes them.
+
+pub mod args;
+pub mod error;
+pub mod output;
+
+mod dispatch;
+mod keys;
+mod version;
+
+pub use dispatch::{main, run};
+pub use error::{CliError, ErrorCode};
+pub use output::{Answer, Output};
