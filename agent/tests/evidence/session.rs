@@ -230,6 +230,31 @@ fn what_is_not_remembered_is_recorded_again() {
     assert_eq!((exec.traces, exec.totals.sum()), (5, 6));
 }
 
+/// The longest of everything that a workload can bring about stays readable.
+#[test]
+fn no_line_exceeds_the_limit_of_its_readers() {
+    let options = RecorderOptions { capture: Capture::Raw, ..RecorderOptions::default() };
+    let session = session(&key(), options, |recorder| {
+        let long = vec![1_u8; 4096];
+        for length in [128 << 10, (128 << 10) + 1, 2 << 20] {
+            let argv = vec![1_u8; length];
+            let action = Action {
+                operation: Operation::Exec,
+                object: Object::Path(&long),
+                image: &long,
+                argv: Some(&argv),
+            };
+            recorder.observe(&seen(1, action, Verdict::Allow), reasons).unwrap();
+        }
+        recorder.note(START_NS, &"é".repeat(1 << 20)).unwrap();
+        recorder.loss(START_NS, 1, &"\u{1}".repeat(1 << 20)).unwrap();
+    });
+    assert_eq!(session.verify().findings, []);
+    let kept =
+        unpack(&session.runpack()).iter().filter(|entry| entry.0 == "traces.jsonl").map(|e| e.1.len()).sum();
+    assert!((700_000..1_200_000_usize).contains(&kept), "{kept}: only the first keeps its arguments");
+}
+
 /// A writer that is full after some bytes.
 struct Full(usize);
 
