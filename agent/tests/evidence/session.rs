@@ -6,11 +6,11 @@ use gait_agent::action::{Action, Object};
 use gait_agent::endpoint::{EndpointClass, Operation};
 use gait_agent::gate::Verdict;
 use gait_agent::intent::Capture;
-use gait_agent::runpack::{Runpack, SignatureStatus, VerifyOptions, verify};
+use gait_agent::runpack::{Reason, Runpack, SignatureStatus, VerifyOptions, verify};
 use gait_agent::sign::{Digest, SigningKey};
 use gait_agent::trace::{
     Answer, Approval, Ending, LineKind, Observation, Reasons, RecordError, Recorder, RecorderOptions,
-    Repeats, Scope, SessionStart,
+    Repeats, Scope, SessionStart, cut_torn_line,
 };
 
 use crate::session_kit::{
@@ -253,6 +253,26 @@ fn no_line_exceeds_the_limit_of_its_readers() {
     let kept =
         unpack(&session.runpack()).iter().filter(|entry| entry.0 == "traces.jsonl").map(|e| e.1.len()).sum();
     assert!((700_000..1_200_000_usize).contains(&kept), "{kept}: only the first keeps its arguments");
+}
+
+/// The supervisor died in the middle of two writes: what is left is sealed, and says that it is not the whole.
+#[test]
+fn a_torn_session_is_sealed_as_unfinished() {
+    let session = plain_session();
+    for (name, cut) in [("journal.jsonl", 40), ("traces.jsonl", 0)] {
+        let path = session.dir.path().join(name);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes.truncate(bytes.len() - cut);
+        bytes.extend_from_slice(if cut == 0 { b"{\"approv" } else { b"" });
+        std::fs::write(&path, &bytes).unwrap();
+        let whole = bytes.iter().rposition(|&byte| byte == b'\n').unwrap() + 1;
+        assert_eq!(cut_torn_line(&path).unwrap(), (bytes.len() - whole) as u64);
+        assert_eq!(std::fs::read(&path).unwrap(), bytes[..whole]);
+        assert_eq!(cut_torn_line(&path).unwrap(), 0);
+    }
+    reseal_directory(session.dir.path(), &key());
+    let reasons: Vec<_> = session.verify().findings.iter().map(|finding| finding.reason).collect();
+    assert_eq!(reasons, [Reason::SessionUnfinished]);
 }
 
 /// A writer that is full after some bytes.
