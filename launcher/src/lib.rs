@@ -7,3 +7,6 @@
 
 pub mod atomic_file;
 pub mod cli;
+pub mod input;
+pub mod keyring;
+pub mod run_id;

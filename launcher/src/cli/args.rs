@@ -9,6 +9,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 
+use crate::keyring::{PrivateSource, VerifySource};
+
 /// Runs any program under a policy that is enforced at the kernel boundary, and hands out proof of what it did.
 #[derive(Debug, Parser)]
 #[command(name = "gait", disable_version_flag = true, infer_long_args = false)]
@@ -33,6 +35,14 @@ pub enum Command {
     /// Makes signing keys.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Shows what a run did.
+    #[command(subcommand)]
+    Run(RunCommand),
+    /// Checks trace records.
+    #[command(subcommand)]
+    Trace(TraceCommand),
+    /// Checks a runpack offline: every file, the journal's chain and the signatures.
+    Verify(Verify),
     /// Prints the version.
     Version,
 }
@@ -56,6 +66,105 @@ pub struct KeysInit {
     /// Replace existing files.
     #[arg(long)]
     pub force: bool,
+}
+
+/// `gait run …`.
+#[derive(Debug, Subcommand)]
+pub enum RunCommand {
+    /// Lists the decisions of a run from its runpack, after checking that the runpack holds.
+    Inspect(RunFrom),
+    /// Prints the line for a ticket that names a run and its evidence, after checking that the runpack holds.
+    Receipt(RunFrom),
+}
+
+/// Which run `gait run …` is about.
+#[derive(Debug, Args)]
+#[group(id = "which_run", required = true, multiple = false)]
+pub struct RunFrom {
+    /// The run, or the runpack's path.
+    #[arg(value_name = "RUN_ID|PATH")]
+    pub run: Option<String>,
+    /// The same, as a flag.
+    #[arg(long, value_name = "RUN_ID|PATH")]
+    pub from: Option<String>,
+}
+
+impl RunFrom {
+    /// Returns what was named; empty only if clap let neither pass.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.run.as_deref().or(self.from.as_deref()).unwrap_or_default()
+    }
+}
+
+/// `gait trace …`.
+#[derive(Debug, Subcommand)]
+pub enum TraceCommand {
+    /// Checks the signature of a trace file.
+    Verify(TraceVerify),
+}
+
+/// Arguments of `gait trace verify`.
+#[derive(Debug, Args)]
+pub struct TraceVerify {
+    /// The trace file.
+    #[arg(value_name = "PATH", required_unless_present = "path_flag", conflicts_with = "path_flag")]
+    pub path: Option<PathBuf>,
+    /// The same, as a flag.
+    #[arg(long = "path", id = "path_flag", value_name = "PATH")]
+    pub path_flag: Option<PathBuf>,
+    #[command(flatten)]
+    pub key: VerifyKeyArgs,
+}
+
+/// Arguments of `gait verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// The run, or the runpack's path.
+    #[arg(value_name = "RUN_ID|PATH")]
+    pub run: String,
+    /// strict demands a signature by a key that is named.
+    #[arg(long, value_enum, default_value_t)]
+    pub profile: VerifyProfile,
+    /// Fail unless the runpack is signed by a trusted key.
+    #[arg(long)]
+    pub require_signature: bool,
+    #[command(flatten)]
+    pub key: VerifyKeyArgs,
+}
+
+/// How severe `gait verify` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum VerifyProfile {
+    /// What is signed must be valid.
+    #[default]
+    Standard,
+    /// It must be signed, by a key that is named.
+    Strict,
+}
+
+/// Where a verify key comes from.
+#[derive(Debug, Args)]
+pub struct VerifyKeyArgs {
+    /// The file of the trusted public key.
+    #[arg(long, value_name = "FILE")]
+    pub public_key: Option<PathBuf>,
+    /// The environment variable that holds the trusted public key.
+    #[arg(long, value_name = "NAME")]
+    pub public_key_env: Option<String>,
+    /// The file of a private key whose public half is trusted.
+    #[arg(long, value_name = "FILE")]
+    pub private_key: Option<PathBuf>,
+    /// The environment variable that holds such a private key.
+    #[arg(long, value_name = "NAME")]
+    pub private_key_env: Option<String>,
+}
+
+impl From<VerifyKeyArgs> for VerifySource {
+    fn from(args: VerifyKeyArgs) -> Self {
+        let private = PrivateSource { path: args.private_key, env: args.private_key_env };
+        Self { public_path: args.public_key, public_env: args.public_key_env, private }
+    }
 }
 
 /// Turns the contract's spellings of flags into clap's; arguments after `--` stay as they are.

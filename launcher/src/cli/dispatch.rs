@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use super::args::{self, Cli, Command, KeysCommand};
+use super::args::{self, Cli, Command, KeysCommand, RunCommand, TraceCommand};
 use super::error::{CliError, ErrorCode};
 use super::output::{Answer, Format, Output, correlation_id, envelope};
-use super::{keys, version};
+use super::{keys, run, trace, verify, version};
 
 /// What a verb may know of its call besides its own arguments.
 #[derive(Debug)]
@@ -23,11 +23,11 @@ pub(super) struct Call {
 /// Runs the command line on the streams of the process.
 #[must_use]
 pub fn main(argv: Vec<OsString>) -> ExitCode {
-    ExitCode::from(run(&argv, &mut Output::of_process()))
+    ExitCode::from(answer(&argv, &mut Output::of_process()))
 }
 
 /// Runs the command line and returns the exit code.
-pub fn run(argv: &[OsString], output: &mut Output) -> u8 {
+pub fn answer(argv: &[OsString], output: &mut Output) -> u8 {
     let rewritten = args::rewrite(argv);
     let (verb, about) = args::verb(&rewritten);
     let format = if args::has_switch(&rewritten, "--json") { Format::Json } else { Format::Text };
@@ -58,6 +58,10 @@ fn dispatch(cli: Cli, _call: &Call, _output: &mut Output) -> Result<Answer, CliE
     }
     match command {
         Command::Keys(KeysCommand::Init(args)) => keys::init(&args),
+        Command::Run(RunCommand::Inspect(args)) => run::inspect(&args),
+        Command::Run(RunCommand::Receipt(args)) => run::receipt(&args),
+        Command::Trace(TraceCommand::Verify(args)) => trace::verify(args),
+        Command::Verify(args) => verify::verify(args),
         Command::Version => version::version(),
     }
 }
@@ -99,7 +103,7 @@ fn write_json(answer: Answer, call: &Call, output: &mut Output) -> std::io::Resu
     if !warnings.is_empty() {
         fields.insert("warnings".to_owned(), warnings.into());
     }
-    output.data(&envelope(fields, &call.correlation_id, failure.as_ref()))
+    output.json(&envelope(fields, &call.correlation_id, failure.as_ref()))
 }
 
 /// Writes a failure: the envelope on stdout, or one line with its hint on stderr.
@@ -111,7 +115,7 @@ fn write_error(
     output: &mut Output,
 ) -> std::io::Result<()> {
     if call.format == Format::Json {
-        return output.data(&envelope(serde_json::Map::new(), &call.correlation_id, Some(error)));
+        return output.json(&envelope(serde_json::Map::new(), &call.correlation_id, Some(error)));
     }
     let space = if verb.is_empty() { "" } else { " " };
     output.talk(&format!("{verb}{space}error: {}", error.text()))?;

@@ -7,6 +7,10 @@ use std::error::Error;
 use std::fmt;
 use std::fmt::Write as _;
 
+use crate::input::InputError;
+use crate::keyring::KeyringError;
+use crate::run_id::{InvalidRunId, RunpackNotFound};
+
 /// One row of the table.
 struct Row {
     code: &'static str,
@@ -226,6 +230,59 @@ impl fmt::Display for CliError {
 }
 
 impl Error for CliError {}
+
+impl From<InputError> for CliError {
+    fn from(error: InputError) -> Self {
+        Self::input(error.to_string()).because(error.source)
+    }
+}
+
+impl From<InvalidRunId> for CliError {
+    fn from(error: InvalidRunId) -> Self {
+        Self::input(error.to_string()).hint("use run_ followed by letters, digits, '_' and '-'")
+    }
+}
+
+impl From<RunpackNotFound> for CliError {
+    fn from(error: RunpackNotFound) -> Self {
+        Self::input(error.to_string()).hint("name a run below ./gait-out, or the path of a .zip")
+    }
+}
+
+impl From<KeyringError> for CliError {
+    fn from(error: KeyringError) -> Self {
+        let hint = match &error {
+            KeyringError::Read(_) | KeyringError::Variable(_) | KeyringError::Invalid { .. } => {
+                "name a key made by `gait keys init`"
+            }
+            KeyringError::Ambiguous(..) => "give one of them",
+            KeyringError::NoProdKey => "give --private-key or --private-key-env",
+            KeyringError::DevWithKey => "add --key-mode prod, or leave the key out",
+            KeyringError::Exposed { .. } => "chmod 600 it, or remove it if others may have read it",
+            KeyringError::NoHome => "set HOME, or sign with --key-mode prod --private-key",
+            KeyringError::Make { .. } => {
+                "make the directory writable, or sign with --key-mode prod --private-key"
+            }
+        };
+        match error {
+            KeyringError::Read(error) => Self::from(error),
+            error => {
+                let message = error.to_string();
+                let made = matches!(error, KeyringError::Make { .. });
+                let code = if made { ErrorCode::IoFailure } else { ErrorCode::InvalidInput };
+                let mut cli_error = Self::new(code, message);
+                // The message is in `message`; what is kept is the cause below it.
+                cli_error.source = match error {
+                    KeyringError::Make { source, .. } => Some(source.into()),
+                    KeyringError::Invalid { source, .. } => Some(source.into()),
+                    _ => None,
+                };
+                cli_error
+            }
+        }
+        .hint(hint)
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -3,12 +3,12 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use gait_agent::sign::SigningKey;
 use serde::Serialize;
 
 use super::args::KeysInit;
 use super::{Answer, CliError, ErrorCode};
 use crate::atomic_file::{Existing, Staged};
+use crate::keyring::new_key;
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -37,10 +37,8 @@ pub(super) fn init(args: &KeysInit) -> Result<Answer, CliError> {
     {
         return Err(taken_error(taken));
     }
-    let mut seed = [0_u8; 32];
-    getrandom::fill(&mut seed)
+    let key = new_key()
         .map_err(|error| CliError::new(ErrorCode::InternalFailure, "make a random seed").because(error))?;
-    let key = SigningKey::from_seed(seed);
     let stage = |path: &Path, text: String| Staged::write(path, text.as_bytes()).map_err(|e| failed(path, e));
     let staged_private = stage(&private, key.to_file_text())?;
     let staged_public = stage(&public, key.verify_key().to_file_text())?;

@@ -8,8 +8,11 @@ pub mod output;
 
 mod dispatch;
 mod keys;
+mod run;
+mod trace;
+mod verify;
 mod version;
 
-pub use dispatch::{main, run};
+pub use dispatch::{answer, main};
 pub use error::{CliError, ErrorCode};
 pub use output::{Answer, Output};

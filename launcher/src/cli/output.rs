@@ -3,6 +3,7 @@
 //! A reader that went away (`BrokenPipe`) is no failure: the rest is dropped and the command keeps its exit code. Any
 //! other write error is reported, because a caller would otherwise take half an answer for a whole one.
 
+use std::borrow::Cow;
 use std::io::{self, ErrorKind, Write};
 
 use gait_agent::sign::Digest;
@@ -38,13 +39,22 @@ impl Output {
         Self { stdout: Box::new(stdout), stderr: Box::new(stderr) }
     }
 
-    /// Writes data, with a newline at the end if it has none, to stdout.
+    /// Writes data for people, with a newline at the end if it has none, to stdout.
     ///
     /// # Errors
     ///
     /// Returns the stream's error, but not that nobody reads it any more.
     pub fn data(&mut self, text: &str) -> io::Result<()> {
-        write_whole(&mut self.stdout, text)
+        write_whole(&mut self.stdout, &harmless(text))
+    }
+
+    /// Writes a line of JSON to stdout.
+    ///
+    /// # Errors
+    ///
+    /// Returns the stream's error, but not that nobody reads it any more.
+    pub fn json(&mut self, line: &str) -> io::Result<()> {
+        write_whole(&mut self.stdout, line)
     }
 
     /// Writes a line of talk to stderr.
@@ -53,8 +63,35 @@ impl Output {
     ///
     /// Returns the stream's error, but not that nobody reads it any more.
     pub fn talk(&mut self, text: &str) -> io::Result<()> {
-        write_whole(&mut self.stderr, text)
+        write_whole(&mut self.stderr, &harmless(text))
     }
+}
+
+/// Whether a terminal would obey the character rather than show it: controls, and overrides of the writing direction.
+fn is_obeyed(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Escapes what a terminal would obey. Paths, arguments and file contents come from the workload.
+fn harmless(text: &str) -> Cow<'_, str> {
+    escape(text, |c| is_obeyed(c) && c != '\n' && c != '\t')
+}
+
+/// Escapes a value that has to stay on one line, such as a path.
+#[must_use]
+pub fn one_line(text: &str) -> Cow<'_, str> {
+    escape(text, is_obeyed)
+}
+
+fn escape(text: &str, which: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&which) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if which(c) { escaped.extend(c.escape_default()) } else { escaped.push(c) }
+    }
+    Cow::Owned(escaped)
 }
 
 fn write_whole(stream: &mut dyn Write, text: &str) -> io::Result<()> {
@@ -190,6 +227,13 @@ mod tests {
             envelope(fields, "c", None),
             r#"{"correlation_id":"c","f":false,"ok":true,"z":{"a":2,"b":1},"zero":0}"#
         );
+    }
+
+    #[test]
+    fn a_terminal_is_not_commanded_by_what_it_shows() {
+        assert_eq!(harmless("a\x1b]0;x\x07\n\tb\u{202e}\u{9b}"), "a\\u{1b}]0;x\\u{7}\n\tb\\u{202e}\\u{9b}");
+        assert_eq!(one_line("/tmp/a\nverify ok"), "/tmp/a\\nverify ok");
+        assert!(matches!(one_line("/tmp/ä"), Cow::Borrowed(_)));
     }
 
     struct Gone;

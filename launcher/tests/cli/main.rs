@@ -6,5 +6,6 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot set up its case has to fail")]
 
 mod base;
+mod evidence;
 mod keys;
 mod sandbox;
