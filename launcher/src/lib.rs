@@ -10,3 +10,4 @@ pub mod cli;
 pub mod input;
 pub mod keyring;
 pub mod run_id;
+pub mod toolgate;

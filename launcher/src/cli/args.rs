@@ -6,10 +6,13 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 
-use crate::keyring::{PrivateSource, VerifySource};
+use gait_agent::sign::Digest;
+
+use crate::keyring::{KeyMode, PrivateSource, VerifySource};
 
 /// Runs any program under a policy that is enforced at the kernel boundary, and hands out proof of what it did.
 #[derive(Debug, Parser)]
@@ -32,6 +35,8 @@ pub struct Cli {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Makes an approval token: signed consent to one intent under one policy, for a time.
+    Approve(Approve),
     /// Makes signing keys.
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -167,6 +172,84 @@ impl From<VerifyKeyArgs> for VerifySource {
     }
 }
 
+/// Flags of `gait approve`.
+#[derive(Debug, Args)]
+pub struct Approve {
+    /// The digest of the intent.
+    #[arg(long, value_name = "SHA256")]
+    pub intent_digest: Digest,
+    /// The digest of the policy that asked.
+    #[arg(long, value_name = "SHA256")]
+    pub policy_digest: Digest,
+    /// How long the consent holds, such as 15m or 1h30m.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub ttl: Duration,
+    /// What it covers: tool:NAME, or * for all.
+    #[arg(long, value_name = "SCOPE,…", value_delimiter = ',', required = true)]
+    pub scope: Vec<String>,
+    /// Who consents.
+    #[arg(long, value_name = "WHO")]
+    pub approver: String,
+    /// Why.
+    #[arg(long, value_name = "CODE")]
+    pub reason_code: String,
+    /// Where the token goes [default: approval_TOKEN_ID.json].
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub key: SigningKeyArgs,
+}
+
+/// Which key signs.
+#[derive(Debug, Args)]
+pub struct SigningKeyArgs {
+    /// dev makes a key, prod takes one.
+    #[arg(long, value_enum, default_value_t)]
+    pub key_mode: KeyMode,
+    /// The file of the private key.
+    #[arg(long, value_name = "FILE")]
+    pub private_key: Option<PathBuf>,
+    /// The environment variable that holds the private key.
+    #[arg(long, value_name = "NAME")]
+    pub private_key_env: Option<String>,
+}
+
+impl SigningKeyArgs {
+    /// Returns mode and source.
+    #[must_use]
+    pub fn source(self) -> (KeyMode, PrivateSource) {
+        (self.key_mode, PrivateSource { path: self.private_key, env: self.private_key_env })
+    }
+}
+
+/// Parses a duration as the contract's callers write it: numbers with a unit, one after the other, `1h30m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is not a duration such as 15m or 1h30m");
+    let mut rest = text;
+    let mut nanos = 0.0_f64;
+    while !rest.is_empty() {
+        let number_end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
+        let (number, tail) = rest.split_at(number_end);
+        let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(unit_end);
+        let scale = match unit {
+            "ns" => 1.0,
+            "us" | "µs" => 1e3,
+            "ms" => 1e6,
+            "s" => 1e9,
+            "m" => 60e9,
+            "h" => 3600e9,
+            _ => return Err(wrong()),
+        };
+        nanos += number.parse::<f64>().ok().ok_or_else(wrong)? * scale;
+        rest = tail;
+    }
+    match Duration::try_from_secs_f64(nanos / 1e9) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err(wrong()),
+    }
+}
+
 /// Turns the contract's spellings of flags into clap's; arguments after `--` stay as they are.
 #[must_use]
 pub fn rewrite(argv: &[OsString]) -> Vec<OsString> {
@@ -278,6 +361,15 @@ mod tests {
             argv("gait keys init --json --prefix=true"),
         );
         assert_eq!(rewrite(&argv("gait --json=maybe")), argv("gait --json=maybe"));
+    }
+
+    #[test]
+    fn durations_are_gos() {
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("1.5s500ms"), Ok(Duration::from_secs(2)));
+        for text in ["", "0s", "5", "-1h", "1d", "h", "1h5", "9e9h"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use super::args::{self, Cli, Command, KeysCommand, RunCommand, TraceCommand};
 use super::error::{CliError, ErrorCode};
 use super::output::{Answer, Format, Output, correlation_id, envelope};
-use super::{keys, run, trace, verify, version};
+use super::{approve, keys, run, trace, verify, version};
 
 /// What a verb may know of its call besides its own arguments.
 #[derive(Debug)]
@@ -57,6 +57,7 @@ fn dispatch(cli: Cli, _call: &Call, _output: &mut Output) -> Result<Answer, CliE
         return version::version();
     }
     match command {
+        Command::Approve(args) => approve::approve(args),
         Command::Keys(KeysCommand::Init(args)) => keys::init(&args),
         Command::Run(RunCommand::Inspect(args)) => run::inspect(&args),
         Command::Run(RunCommand::Receipt(args)) => run::receipt(&args),

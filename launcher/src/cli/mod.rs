@@ -6,6 +6,7 @@ pub mod args;
 pub mod error;
 pub mod output;
 
+mod approve;
 mod dispatch;
 mod keys;
 mod run;
