@@ -10,4 +10,5 @@ pub mod cli;
 pub mod input;
 pub mod keyring;
 pub mod run_id;
+pub mod session_config;
 pub mod toolgate;

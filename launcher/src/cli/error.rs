@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use crate::input::InputError;
 use crate::keyring::KeyringError;
 use crate::run_id::{InvalidRunId, RunpackNotFound};
+use crate::session_config::SessionConfigError;
 use crate::toolgate::approval_token::TokenError;
 use crate::toolgate::credential::BrokerError;
 use crate::toolgate::rate_limit::RateLimitError;
@@ -215,10 +216,12 @@ impl CliError {
         let mut text = self.message.clone();
         let mut cause = self.source.as_deref().map(|source| source as &dyn Error);
         while let Some(error) = cause {
+            let cause_text = error.to_string();
             if !text.is_empty() {
-                text.push_str(": ");
+                // Several lines, such as the mistakes of a policy with their carets, stand below.
+                text.push_str(if cause_text.contains('\n') { ":\n" } else { ": " });
             }
-            text.push_str(&error.to_string());
+            text.push_str(&cause_text);
             cause = error.source();
         }
         text
@@ -254,6 +257,23 @@ impl From<InvalidRunId> for CliError {
 impl From<RunpackNotFound> for CliError {
     fn from(error: RunpackNotFound) -> Self {
         Self::input(error.to_string()).hint("name a run below ./gait-out, or the path of a .zip")
+    }
+}
+
+impl From<SessionConfigError> for CliError {
+    fn from(error: SessionConfigError) -> Self {
+        let hint = match &error {
+            SessionConfigError::Policy { errors, .. }
+                if errors.errors().iter().all(|error| error.line == 0) =>
+            {
+                "name a policy file or a shipped policy"
+            }
+            SessionConfigError::Compile { .. } => "correct the rule, or choose another policy or workspace",
+            SessionConfigError::Policy { .. } => "correct the policy and try `gait policy validate`",
+            SessionConfigError::Workspace { .. } => "name an existing directory",
+            SessionConfigError::Identity => "say whom the workload acts for, or leave --identity out",
+        };
+        Self::caused(ErrorCode::InvalidInput, error).hint(hint)
     }
 }
 

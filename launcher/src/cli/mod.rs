@@ -8,11 +8,14 @@ pub mod output;
 
 mod approve;
 mod dispatch;
+mod gate;
 mod keys;
+mod policy;
 mod run;
 mod trace;
 mod verify;
 mod version;
+mod why;
 
 pub use dispatch::{answer, main};
 pub use error::{CliError, ErrorCode};
