@@ -189,7 +189,9 @@ fn program(object: &OsStr) -> Result<PathBuf, CliError> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .map(|directory| directory.join(object))
-        .find(|candidate| candidate.metadata().is_ok_and(|found| found.is_file() && found.mode() & 0o111 != 0))
+        .find(|candidate| {
+            candidate.metadata().is_ok_and(|found| found.is_file() && found.mode() & 0o111 != 0)
+        })
         .ok_or_else(|| {
             CliError::input(format!("program {} is not in PATH", object.display())).hint("give its path")
         })
