@@ -64,6 +64,7 @@ macro_rules! assert_story {
             (r"\|<time>\|", "|<hour>|"),
             (r#""key_id":"[0-9a-f]{64}""#, r#""key_id":"<key id>""#),
             (r"approval_[0-9a-f]{24}", "approval_<token id>"),
+            (r#""approval_ref":"[0-9a-f,]{24,}""#, r#""approval_ref":"<token ids>""#),
             (r#""token_id":"[0-9a-f]{24}""#, r#""token_id":"<token id>""#),
         ];
         insta::with_settings!({filters => filters}, {
