@@ -25,6 +25,10 @@ rules:
     broker_reference: vault.key
     broker_scopes: [read]
     match: {tool_names: [tool.vault]}
+  - name: guarded
+    effect: require_approval
+    require_broker_credential: true
+    match: {tool_names: [tool.guarded]}
 ";
 
 /// A private key, its public half and another one, made of fixed seeds.
@@ -48,7 +52,7 @@ fn intent(tool: &str, risk: &str) -> String {
 fn sandbox() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.write("p.yaml", POLICY);
-    for tool in ["read", "plan", "pay", "few", "vault", "none"] {
+    for tool in ["read", "plan", "pay", "few", "vault", "guarded", "none"] {
         sandbox.write(&format!("{tool}.json"), &intent(&format!("tool.{tool}"), "low"));
     }
     keys(&sandbox);
@@ -191,6 +195,10 @@ fn credentials_are_named_and_never_held() {
     assert!(!sandbox.path("c.json").exists());
     assert_eq!(sandbox.gait(&format!("{eval} --credential-broker stub")).exit, 0);
     assert_eq!(sandbox.gait(&format!("{eval} --credential-broker env")).exit, 3);
+    let unapproved = eval.replace("vault.json", "guarded.json");
+    std::fs::remove_file(sandbox.path("c.json")).unwrap();
+    assert_eq!(sandbox.gait(&format!("{unapproved} --credential-broker stub")).exit, 4);
+    assert!(!sandbox.path("c.json").exists(), "nothing is issued before the approval");
     sandbox.env("GAIT_BROKER_TOKEN_VAULT_KEY", "hunter2");
     assert_eq!(sandbox.gait(&format!("{eval} --credential-broker env")).exit, 0);
     let record = sandbox.read("c.json");
