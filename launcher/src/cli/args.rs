@@ -15,7 +15,7 @@ use gait_agent::endpoint::EndpointClass;
 use gait_agent::sign::Digest;
 
 use crate::keyring::{KeyMode, PrivateSource, VerifySource};
-use crate::session_config::DEFAULT_POLICY;
+use crate::policy_source::DEFAULT_POLICY;
 
 /// Runs any program under a policy that is enforced at the kernel boundary, and hands out proof of what it did.
 #[derive(Debug, Parser)]

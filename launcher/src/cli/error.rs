@@ -9,8 +9,8 @@ use std::fmt::Write as _;
 
 use crate::input::InputError;
 use crate::keyring::KeyringError;
+use crate::policy_source::PolicySourceError;
 use crate::run_id::{InvalidRunId, RunpackNotFound};
-use crate::session_config::SessionConfigError;
 use crate::toolgate::approval_token::TokenError;
 use crate::toolgate::credential::BrokerError;
 use crate::toolgate::rate_limit::RateLimitError;
@@ -260,18 +260,18 @@ impl From<RunpackNotFound> for CliError {
     }
 }
 
-impl From<SessionConfigError> for CliError {
-    fn from(error: SessionConfigError) -> Self {
+impl From<PolicySourceError> for CliError {
+    fn from(error: PolicySourceError) -> Self {
         let hint = match &error {
-            SessionConfigError::Policy { errors, .. }
+            PolicySourceError::Policy { errors, .. }
                 if errors.errors().iter().all(|error| error.line == 0) =>
             {
                 "name a policy file or a shipped policy"
             }
-            SessionConfigError::Compile { .. } => "correct the rule, or choose another policy or workspace",
-            SessionConfigError::Policy { .. } => "correct the policy and try `gait policy validate`",
-            SessionConfigError::Workspace { .. } => "name an existing directory",
-            SessionConfigError::Identity => "say whom the workload acts for, or leave --identity out",
+            PolicySourceError::Compile { .. } => "correct the rule, or choose another policy or workspace",
+            PolicySourceError::Policy { .. } => "correct the policy and try `gait policy validate`",
+            PolicySourceError::Workspace { .. } => "name an existing directory",
+            PolicySourceError::Identity => "say whom the workload acts for, or leave --identity out",
         };
         Self::caused(ErrorCode::InvalidInput, error).hint(hint)
     }

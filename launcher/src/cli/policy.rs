@@ -12,7 +12,7 @@ use super::args::{PolicyInit, PolicyTest, PolicyValidate};
 use super::gate::read_intent;
 use super::{Answer, CliError, ErrorCode};
 use crate::atomic_file::{Existing, Staged};
-use crate::session_config::{SessionConfigError, load_policy, shipped_policies};
+use crate::policy_source::{PolicySourceError, load_policy, shipped_policies};
 
 const TEST_SCHEMA: &str = "gait.policytest.result";
 const VALIDATE_SCHEMA: &str = "gait.policyvalidate.result";
@@ -102,8 +102,8 @@ struct Finding {
     message: String,
 }
 
-fn findings(error: &SessionConfigError) -> Vec<Finding> {
-    let SessionConfigError::Policy { errors, .. } = error else { return Vec::new() };
+fn findings(error: &PolicySourceError) -> Vec<Finding> {
+    let PolicySourceError::Policy { errors, .. } = error else { return Vec::new() };
     let finding = |error: &PolicyError| Finding {
         file: error.file.clone(),
         line: error.line,

@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::args::Why;
 use super::output::one_line;
 use super::{Answer, CliError};
-use crate::session_config::{compile, load_policy, session_facts, vars};
+use crate::policy_source::{compile, load_policy, session_facts, vars};
 
 /// How many links lead to nothing before it is a loop; the kernel's number.
 const LINKS: u32 = 40;

@@ -71,7 +71,7 @@ fn validate_reports_every_mistake_at_once() {
 #[test]
 fn every_shipped_policy_is_valid() {
     let mut sandbox = Sandbox::new();
-    for (name, _) in gait::session_config::shipped_policies() {
+    for (name, _) in gait::policy_source::shipped_policies() {
         assert_eq!(sandbox.gait(&format!("policy validate {name}")).exit, 0, "{}", sandbox.story());
     }
 }

@@ -1,6 +1,7 @@
-//! What a session starts from: the policy, the facts it is bound to, and the values of its variables.
+//! Where a policy comes from, and what it is bound to: a shipped name or a file, the facts of a session, the values of
+//! its variables.
 //!
-//! `gait exec` builds a session on it; `gait why` asks the same questions of the same values.
+//! Called by every verb that takes a policy.
 
 use std::env;
 use std::io;
@@ -14,10 +15,10 @@ use nix::unistd::{Uid, User, getuid};
 /// A home that does not exist, for users without one: patterns below it match nothing.
 const NO_HOME: &str = "/nonexistent";
 
-/// A session cannot be set up.
+/// A policy cannot be had, or not for this session.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum SessionConfigError {
+pub enum PolicySourceError {
     /// The policy has mistakes; all of them.
     #[error("policy {name} is not valid")]
     Policy {
@@ -55,8 +56,8 @@ pub enum SessionConfigError {
 /// # Errors
 ///
 /// Fails with every mistake of the policy and of those it extends.
-pub fn load_policy(name: &str) -> Result<Policy, SessionConfigError> {
-    Policy::load(name).map_err(|errors| SessionConfigError::Policy { name: name.to_owned(), errors })
+pub fn load_policy(name: &str) -> Result<Policy, PolicySourceError> {
+    Policy::load(name).map_err(|errors| PolicySourceError::Policy { name: name.to_owned(), errors })
 }
 
 /// Compiles a policy for a session.
@@ -68,9 +69,9 @@ pub fn compile(
     policy: &Policy,
     facts: &SessionFacts,
     vars: &Vars,
-) -> Result<CompiledPolicy, SessionConfigError> {
+) -> Result<CompiledPolicy, PolicySourceError> {
     CompiledPolicy::compile(policy, facts, vars)
-        .map_err(|source| SessionConfigError::Compile { name: policy.name().to_owned(), source })
+        .map_err(|source| PolicySourceError::Compile { name: policy.name().to_owned(), source })
 }
 
 /// Returns the shipped policies, each with its text.
@@ -88,14 +89,14 @@ pub fn session_facts(
     workspace: &Path,
     identity: Option<&str>,
     run_id: &str,
-) -> Result<SessionFacts, SessionConfigError> {
-    let failed = |source| SessionConfigError::Workspace { path: workspace.to_owned(), source };
+) -> Result<SessionFacts, PolicySourceError> {
+    let failed = |source| PolicySourceError::Workspace { path: workspace.to_owned(), source };
     let resolved = workspace.canonicalize().map_err(failed)?;
     if !resolved.is_dir() {
         return Err(failed(io::ErrorKind::NotADirectory.into()));
     }
     let identity = match identity.map(str::trim) {
-        Some("") => return Err(SessionConfigError::Identity),
+        Some("") => return Err(PolicySourceError::Identity),
         Some(identity) => identity.to_owned(),
         None => format!("uid:{}", getuid()),
     };
