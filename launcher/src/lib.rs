@@ -11,4 +11,11 @@ pub mod input;
 pub mod keyring;
 pub mod policy_source;
 pub mod run_id;
+pub mod session_config;
 pub mod toolgate;
+
+mod approval;
+mod backend;
+mod doctor;
+mod exec;
+mod sys;

@@ -214,7 +214,7 @@ impl<'a> JournalCheck<'a> {
                 return reason;
             }
             LineKind::Record => {
-                let intent = line.intent?;
+                let Some(intent) = line.intent else { return Some(Reason::JournalInvalid) };
                 if intent != self.recorded + 1 {
                     return Some(Reason::TraceUnknown);
                 }

@@ -26,6 +26,9 @@ use crate::sign::{Digest, Limits, SignatureError, VerifyKey, canonical, parse_st
 use crate::timestamp::Timestamp;
 use crate::trace::Totals;
 
+/// More signatures than this are an attack on the verifier's time.
+const MAX_SIGNATURES: usize = 16;
+
 /// The file cannot be verified, for a reason that proves nothing.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -308,11 +311,14 @@ impl Verifier<'_> {
     /// Reads the manifest and checks its digest of itself. Returns it with the digest that signatures cover.
     fn manifest(&mut self, bytes: &[u8]) -> Option<(Manifest, Digest)> {
         let limits = Limits { bytes: bytes.len(), depth: 16 };
+        let entries = self.options.limits.entries;
         let parsed = parse_strict(bytes, limits).ok().filter(Value::is_object).and_then(|value| {
             let canonical = canonical(&value).ok()? == bytes;
             let manifest: Manifest = serde_json::from_value(value.clone()).ok()?;
             let names: BTreeSet<_> = manifest.files.iter().map(|file| &*file.path).collect();
             let files = names.len() == manifest.files.len()
+                && names.len() <= entries
+                && manifest.signatures.len() <= MAX_SIGNATURES
                 && manifest.files.is_sorted_by(|a, b| a.path <= b.path)
                 && !names.contains(MANIFEST);
             let schema = manifest.schema_id == schema::RUNPACK_MANIFEST

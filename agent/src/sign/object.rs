@@ -103,6 +103,11 @@ impl<'a> ObjectWriter<'a> {
         Ok(())
     }
 
+    /// Returns how many bytes are written, those before the object included.
+    pub(crate) fn written(&self) -> usize {
+        self.out.len()
+    }
+
     /// Closes the object.
     pub(crate) fn finish(self) {
         self.out.push(b'}');

@@ -185,9 +185,8 @@ pub struct TraceTarget {
     pub endpoint_class: EndpointClass,
 }
 
-/// One decision.
+/// One decision. Fields of other generations are ignored when read; a signature covers them nevertheless.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct TraceRecord {
     /// `gait.gate.trace`.
     pub schema_id: String,
@@ -286,14 +285,17 @@ impl TraceRecord {
         }
     }
 
-    /// Signs the record, replacing a signature that it has.
+    /// Signs the record, replacing a signature that it has, and returns the canonical bytes.
     ///
     /// # Errors
     ///
     /// Fails if the record has no canonical form (a latency that is not finite).
-    pub fn sign(&mut self, key: &SigningKey) -> Result<(), CanonError> {
-        self.signature = Some(key.sign_digest(&self.signed_digest()?));
-        Ok(())
+    pub fn sign(&mut self, key: &SigningKey) -> Result<Vec<u8>, CanonError> {
+        let unsigned = self.unsigned()?;
+        let signature = key.sign_digest(&unsigned.digest());
+        let bytes = unsigned.with(&signature);
+        self.signature = Some(signature);
+        Ok(bytes)
     }
 
     /// Returns the digest that the signature covers: all fields but the signature.
@@ -302,9 +304,7 @@ impl TraceRecord {
     ///
     /// As [`Self::sign`].
     pub fn signed_digest(&self) -> Result<Digest, CanonError> {
-        let mut out = Vec::with_capacity(1024);
-        self.write_canonical(&mut out, None)?;
-        Ok(Digest::sha256(&out))
+        Ok(self.unsigned()?.digest())
     }
 
     /// Returns the canonical bytes, signature included.
@@ -313,9 +313,11 @@ impl TraceRecord {
     ///
     /// As [`Self::sign`].
     pub fn canonical(&self) -> Result<Vec<u8>, CanonError> {
-        let mut out = Vec::with_capacity(1280);
-        self.write_canonical(&mut out, self.signature.as_ref())?;
-        Ok(out)
+        let unsigned = self.unsigned()?;
+        Ok(match &self.signature {
+            Some(signature) => unsigned.with(signature),
+            None => unsigned.bytes,
+        })
     }
 
     /// Returns the text of a trace file: indented, in the contract's order.
@@ -348,8 +350,10 @@ impl TraceRecord {
         Digest::sha256(&out)
     }
 
-    fn write_canonical(&self, out: &mut Vec<u8>, signature: Option<&Signature>) -> Result<(), CanonError> {
-        let mut object = ObjectWriter::new(out);
+    /// Writes the canonical form without the signature.
+    pub(super) fn unsigned(&self) -> Result<Unsigned, CanonError> {
+        let mut out = Vec::with_capacity(1280);
+        let mut object = ObjectWriter::new(&mut out);
         if let Some(approval) = &self.approval {
             object.object("approval", |object| approval.write_fields(object));
         }
@@ -374,9 +378,7 @@ impl TraceRecord {
         optional(&mut object, "run_id", self.run_id.as_deref());
         object.text("schema_id", &self.schema_id);
         object.text("schema_version", &self.schema_version);
-        if let Some(signature) = signature {
-            object.object("signature", |object| signature.write_fields(object));
-        }
+        let signature_at = object.written();
         optional(&mut object, "simulated_verdict", self.simulated_verdict.map(Verdict::as_str));
         if let Some(skill) = &self.skill_provenance {
             object.value("skill_provenance", skill)?;
@@ -394,7 +396,33 @@ impl TraceRecord {
         object.text("verdict", self.verdict.as_str());
         texts(&mut object, "violations", &self.violations);
         object.finish();
-        Ok(())
+        Ok(Unsigned { bytes: out, signature_at })
+    }
+}
+
+/// The canonical form of a record without its signature, which goes between two fields.
+pub(super) struct Unsigned {
+    bytes: Vec<u8>,
+    signature_at: usize,
+}
+
+impl Unsigned {
+    /// Returns the digest that is signed.
+    pub(super) fn digest(&self) -> Digest {
+        Digest::sha256(&self.bytes)
+    }
+
+    /// Returns the canonical form with a signature.
+    pub(super) fn with(&self, signature: &Signature) -> Vec<u8> {
+        let (before, after) = self.bytes.split_at(self.signature_at);
+        let mut out = Vec::with_capacity(self.bytes.len() + 384);
+        out.extend_from_slice(before);
+        out.extend_from_slice(b",\"signature\":");
+        let mut object = ObjectWriter::new(&mut out);
+        signature.write_fields(&mut object);
+        object.finish();
+        out.extend_from_slice(after);
+        out
     }
 }
 

@@ -1,8 +1,8 @@
 //! The recorder: turns the session's observations into trace records and journal lines.
 //!
 //! A decision that was seen before costs one hash-map look-up; intent, digests and signature are made at its first
-//! occurrence only. Memory is bounded: past [`MAX_DISTINCT`] distinct decisions nothing is remembered any more and
-//! every further one is recorded as new. After the first write error every call fails, so that the session blocks.
+//! occurrence only. Memory is bounded: past [`RecorderOptions::remembered`] distinct decisions nothing is remembered
+//! any more and every further one is recorded as new. After the first write error every call fails, so that the session blocks.
 //! The session's writer thread is the one caller.
 
 use std::collections::HashMap;
@@ -18,11 +18,14 @@ use crate::schema;
 use crate::sign::{CanonError, Digest, Field, SigningKey, canonical};
 use crate::timestamp::Timestamp;
 
-/// How many distinct decisions are remembered: 7/8 of 2^20 slots, some 40 MiB.
-const MAX_DISTINCT: usize = 900_000;
+/// How many distinct decisions are remembered by default: 7/8 of 2^20 slots, some 40 MiB.
+const REMEMBERED: usize = 900_000;
 
 /// How many repeats may wait in memory before they are written.
 const MAX_PENDING: u64 = 1 << 16;
+
+/// How much free text stands in one line.
+const TEXT_BYTES: usize = 16 << 10;
 
 /// How many counts stand in one line, which keeps lines far below the limit of their readers.
 const COUNTS_PER_LINE: usize = 1024;
@@ -68,12 +71,20 @@ pub enum Repeats {
 }
 
 /// How the recorder writes.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct RecorderOptions {
     /// What of the arguments is kept.
     pub capture: Capture,
     /// What is written of repeated decisions.
     pub repeats: Repeats,
+    /// How many distinct decisions are remembered.
+    pub remembered: usize,
+}
+
+impl Default for RecorderOptions {
+    fn default() -> Self {
+        Self { capture: Capture::default(), repeats: Repeats::default(), remembered: REMEMBERED }
+    }
 }
 
 /// One judged event.
@@ -301,15 +312,15 @@ impl<J: Write, T: Write> Recorder<J, T> {
 
     fn first(&mut self, seen: &Observation<'_>, key: [u64; 2], reasons: Reasons) -> Result<u64, RecordError> {
         let at = Timestamp::from_unix_nanos(seen.at_ns);
-        let record = self.record(seen, at, reasons)?;
-        let mut line = record.canonical()?;
+        let mut record = self.record(seen, at, reasons);
+        let mut line = record.sign(&self.key)?;
         line.push(b'\n');
         self.traces.write_all(&line)?;
         let intent = self.count + 1;
         self.event_line(seen, at, LineKind::Record, intent, &record.trace_id)?;
         self.count = intent;
         self.totals.add(seen.action.class(), seen.verdict, 1);
-        if self.seen.len() < MAX_DISTINCT
+        if self.seen.len() < self.options.remembered
             && let Ok(intent) = u32::try_from(intent)
         {
             self.seen.insert(key, Seen { intent, pending: 0 });
@@ -334,12 +345,7 @@ impl<J: Write, T: Write> Recorder<J, T> {
         Ok(())
     }
 
-    fn record(
-        &self,
-        seen: &Observation<'_>,
-        at: Timestamp,
-        reasons: Reasons,
-    ) -> Result<TraceRecord, RecordError> {
+    fn record(&self, seen: &Observation<'_>, at: Timestamp, reasons: Reasons) -> TraceRecord {
         let intent = Intent::from_action(&self.facts, &seen.action, self.options.capture);
         let mut record = TraceRecord::new(self.policy_digest, &intent, seen.verdict);
         record.created_at = at;
@@ -360,8 +366,7 @@ impl<J: Write, T: Write> Recorder<J, T> {
         if self.options.capture == Capture::Raw {
             record.args = Some(intent.args().clone());
         }
-        record.sign(&self.key)?;
-        Ok(record)
+        record
     }
 
     fn event_line(
@@ -434,7 +439,7 @@ impl<J: Write, T: Write> Recorder<J, T> {
     /// As [`Self::observe`].
     pub fn loss(&mut self, at_ns: u64, count: u64, reason: &str) -> Result<(), RecordError> {
         self.guarded(|this| {
-            let fields = [("count", Field::Count(count)), ("reason", Field::Text(reason))];
+            let fields = [("count", Field::Count(count)), ("reason", Field::Text(clip(reason)))];
             this.journal.append(Timestamp::from_unix_nanos(at_ns), LineKind::Loss, &fields)?;
             this.losses = this.losses.saturating_add(count);
             Ok(())
@@ -448,7 +453,7 @@ impl<J: Write, T: Write> Recorder<J, T> {
     /// As [`Self::observe`].
     pub fn note(&mut self, at_ns: u64, text: &str) -> Result<(), RecordError> {
         self.guarded(|this| {
-            let fields = [("text", Field::Text(text))];
+            let fields = [("text", Field::Text(clip(text)))];
             Ok(this.journal.append(Timestamp::from_unix_nanos(at_ns), LineKind::Note, &fields)?)
         })
     }
@@ -502,6 +507,11 @@ fn tagged(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
     out.push(tag);
     out.extend_from_slice(&bytes.len().to_le_bytes());
     out.extend_from_slice(bytes);
+}
+
+/// Cuts free text, so that the line keeps within the limit of its readers.
+fn clip(text: &str) -> &str {
+    &text[..text.floor_char_boundary(TEXT_BYTES)]
 }
 
 fn sorted(mut texts: Vec<String>) -> Vec<String> {

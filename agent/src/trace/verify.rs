@@ -92,13 +92,15 @@ pub fn verify_trace(bytes: &[u8], key: &VerifyKey) -> Result<TraceRecord, TraceE
 /// Verifies a line of `traces.jsonl`, without its newline. Without a key, everything but the signature.
 pub(crate) fn verify_line(bytes: &[u8], key: Option<&VerifyKey>) -> Result<TraceRecord, TraceError> {
     let record: TraceRecord = serde_json::from_slice(bytes).map_err(TraceError::Shape)?;
-    if record.canonical()? != bytes {
+    let unsigned = record.unsigned()?;
+    let form = record.signature.as_ref().map(|signature| unsigned.with(signature));
+    if form.as_deref().is_some_and(|form| form != bytes) {
         return Err(TraceError::Form);
     }
     check_names(&record)?;
     let signature = record.signature.as_ref().ok_or(TraceError::Unsigned)?;
     if let Some(key) = key {
-        key.verify_digest(&record.signed_digest()?, signature)?;
+        key.verify_digest(&unsigned.digest(), signature)?;
     }
     Ok(record)
 }
@@ -154,6 +156,22 @@ mod tests {
         changed["tool_name"] = Value::from("other");
         let error = verify_trace(&serde_json::to_vec(&changed).unwrap(), &key).unwrap_err();
         assert!(matches!(error, TraceError::Signature(SignatureError::Digest)));
+    }
+
+    /// Other generations add fields: their files verify, but no line of ours may have one.
+    #[test]
+    fn unknown_fields_are_covered_by_the_signature() {
+        let (record, key) = signed();
+        let signer = SigningKey::from_seed([3; 32]);
+        let mut value = serde_json::to_value(&record).unwrap();
+        value.as_object_mut().unwrap().remove("signature");
+        value["observed_at"] = Value::from("2026-01-02T03:04:05Z");
+        value["signature"] = serde_json::to_value(signer.sign_digest(&digest_of(&value).unwrap())).unwrap();
+        let bytes = crate::sign::canonical(&value).unwrap();
+        assert_eq!(verify_trace(&bytes, &key).unwrap().trace_id, record.trace_id);
+        assert!(matches!(verify_line(&bytes, Some(&key)), Err(TraceError::Form)));
+        value["observed_at"] = Value::from("2026-01-02T03:04:06Z");
+        assert!(verify_trace(&serde_json::to_vec(&value).unwrap(), &key).is_err());
     }
 
     #[test]

@@ -64,6 +64,20 @@ fn an_unsigned_runpack_holds_unless_a_signature_is_required() {
     assert!(check(&bytes, &required).ok());
 }
 
+/// Other producers write sizes after the contents and more metadata before them.
+#[test]
+fn an_archive_with_data_descriptors_holds() {
+    let mut zip = zip::ZipWriter::new_stream(Vec::new());
+    let options = zip::write::SimpleFileOptions::default();
+    for (name, bytes) in entries(&packed(Payloads::Strip, true).1) {
+        zip.start_file(name, options).unwrap();
+        std::io::Write::write_all(&mut zip, &bytes).unwrap();
+    }
+    let bytes = zip.finish().unwrap().into_inner();
+    assert!(bytes.windows(4).any(|window| window == b"PK\x07\x08"));
+    assert_eq!(check(&bytes, &VerifyOptions::default()).findings, []);
+}
+
 #[test]
 fn a_file_dropped_from_the_manifest_is_missed() {
     let mut entries = entries(&packed(Payloads::Strip, true).1);

@@ -15,7 +15,7 @@ use gait_agent::endpoint::EndpointClass;
 use gait_agent::sign::Digest;
 
 use crate::keyring::{KeyMode, PrivateSource, VerifySource};
-use crate::policy_source::DEFAULT_POLICY;
+use crate::session_config::DEFAULT_POLICY;
 
 /// Runs any program under a policy that is enforced at the kernel boundary, and hands out proof of what it did.
 #[derive(Debug, Parser)]
@@ -40,6 +40,10 @@ pub struct Cli {
 pub enum Command {
     /// Makes an approval token: signed consent to one intent under one policy, for a time.
     Approve(Approve),
+    /// Says what this host can enforce, and the remedy for what it cannot.
+    Doctor(super::doctor::Doctor),
+    /// Runs a program under the policy.
+    Exec(super::exec::Exec),
     /// Judges tool calls.
     #[command(subcommand)]
     Gate(GateCommand),
@@ -220,9 +224,9 @@ pub struct Why {
     /// The policy: a file, or the name of a shipped one.
     #[arg(long, value_name = "POLICY", default_value = DEFAULT_POLICY)]
     pub policy: String,
-    /// The root of the work.
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    pub workspace: PathBuf,
+    /// The directory that `${workspace}` means; the working directory by default.
+    #[arg(long, value_name = "DIR")]
+    pub workspace: Option<PathBuf>,
     /// The arguments of a new program; its own name may come first.
     #[arg(last = true)]
     pub argv: Vec<OsString>,

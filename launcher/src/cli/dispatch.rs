@@ -9,7 +9,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use super::args::{self, Cli, Command, GateCommand, KeysCommand, PolicyCommand, RunCommand, TraceCommand};
 use super::error::{CliError, ErrorCode};
 use super::output::{Answer, Format, Output, correlation_id, envelope};
-use super::{approve, gate, keys, policy, run, trace, verify, version, why};
+use super::{approve, doctor, exec, gate, keys, policy, run, trace, verify, version, why};
 
 /// What a verb may know of its call besides its own arguments.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub fn answer(argv: &[OsString], output: &mut Output) -> u8 {
     } else {
         match Cli::try_parse_from(&rewritten) {
             Ok(cli) => {
-                let result = dispatch(cli, &call, output);
+                let result = dispatch(cli, &call);
                 write_result(result, &|| verb().0, &call, output)
             }
             Err(error) => write_usage_error(&error, &verb().0, &call, output),
@@ -50,14 +50,16 @@ pub fn answer(argv: &[OsString], output: &mut Output) -> u8 {
     })
 }
 
-/// Calls the verb. `output` is for verbs that talk while they work.
-fn dispatch(cli: Cli, call: &Call, _output: &mut Output) -> Result<Answer, CliError> {
+/// Calls the verb.
+fn dispatch(cli: Cli, call: &Call) -> Result<Answer, CliError> {
     let Some(command) = cli.command else { return version::version() };
     if cli.version {
         return version::version();
     }
     match command {
         Command::Approve(args) => approve::approve(args),
+        Command::Doctor(args) => doctor::doctor(&args),
+        Command::Exec(args) => exec::exec(&args, call.format == Format::Json),
         Command::Gate(GateCommand::Eval(args)) => gate::eval(&args, call),
         Command::Keys(KeysCommand::Init(args)) => keys::init(&args),
         Command::Policy(PolicyCommand::Init(args)) => policy::init(&args),
@@ -93,6 +95,9 @@ fn write_result(
                 output.talk(&format!("warning: {warning}"))?;
             }
             output.data(&answer.text)?;
+            for line in &answer.talk {
+                output.talk(line)?;
+            }
             if let Some(error) = &answer.failure {
                 write_error(error, None, &verb(), call, output)?;
             }

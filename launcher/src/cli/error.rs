@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use crate::input::InputError;
 use crate::keyring::KeyringError;
-use crate::policy_source::PolicySourceError;
+use crate::policy_source::InvalidPolicy;
 use crate::run_id::{InvalidRunId, RunpackNotFound};
 use crate::toolgate::approval_token::TokenError;
 use crate::toolgate::credential::BrokerError;
@@ -260,18 +260,12 @@ impl From<RunpackNotFound> for CliError {
     }
 }
 
-impl From<PolicySourceError> for CliError {
-    fn from(error: PolicySourceError) -> Self {
-        let hint = match &error {
-            PolicySourceError::Policy { errors, .. }
-                if errors.errors().iter().all(|error| error.line == 0) =>
-            {
-                "name a policy file or a shipped policy"
-            }
-            PolicySourceError::Compile { .. } => "correct the rule, or choose another policy or workspace",
-            PolicySourceError::Policy { .. } => "correct the policy and try `gait policy validate`",
-            PolicySourceError::Workspace { .. } => "name an existing directory",
-            PolicySourceError::Identity => "say whom the workload acts for, or leave --identity out",
+impl From<InvalidPolicy> for CliError {
+    fn from(error: InvalidPolicy) -> Self {
+        let hint = if error.errors.errors().iter().all(|error| error.line == 0) {
+            "name a policy file or a shipped policy"
+        } else {
+            "correct the policy and try `gait policy validate`"
         };
         Self::caused(ErrorCode::InvalidInput, error).hint(hint)
     }

@@ -8,6 +8,8 @@ pub mod output;
 
 mod approve;
 mod dispatch;
+mod doctor;
+mod exec;
 mod gate;
 mod keys;
 mod policy;

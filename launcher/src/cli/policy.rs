@@ -12,7 +12,7 @@ use super::args::{PolicyInit, PolicyTest, PolicyValidate};
 use super::gate::read_intent;
 use super::{Answer, CliError, ErrorCode};
 use crate::atomic_file::{Existing, Staged};
-use crate::policy_source::{PolicySourceError, load_policy, shipped_policies};
+use crate::policy_source::{InvalidPolicy, load_policy, shipped_policies};
 
 const TEST_SCHEMA: &str = "gait.policytest.result";
 const VALIDATE_SCHEMA: &str = "gait.policyvalidate.result";
@@ -102,15 +102,14 @@ struct Finding {
     message: String,
 }
 
-fn findings(error: &PolicySourceError) -> Vec<Finding> {
-    let PolicySourceError::Policy { errors, .. } = error else { return Vec::new() };
+fn findings(invalid: &InvalidPolicy) -> Vec<Finding> {
     let finding = |error: &PolicyError| Finding {
         file: error.file.clone(),
         line: error.line,
         column: error.column,
         message: error.message.clone(),
     };
-    errors.errors().iter().map(finding).collect()
+    invalid.errors.errors().iter().map(finding).collect()
 }
 
 /// Checks a policy.

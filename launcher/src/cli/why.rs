@@ -9,13 +9,14 @@ use std::path::{Component, Path, PathBuf};
 
 use gait_agent::action::{Action, Host, Object};
 use gait_agent::endpoint::{EndpointClass, Operation, TargetKind};
-use gait_agent::intent::path_text;
+use gait_agent::intent::{SessionFacts, path_text};
 use serde::Serialize;
 
 use super::args::Why;
 use super::output::one_line;
-use super::{Answer, CliError};
-use crate::policy_source::{compile, load_policy, session_facts, vars};
+use super::{Answer, CliError, exec};
+use crate::run_id::OUTPUT_DIRECTORY;
+use crate::session_config::{self, PolicyChoice};
 
 /// How many links lead to nothing before it is a loop; the kernel's number.
 const LINKS: u32 = 40;
@@ -81,17 +82,22 @@ impl Asked {
 pub(super) fn why(args: &Why) -> Result<Answer, CliError> {
     let operation = operation(args)?;
     let asked = asked(args, operation)?;
-    let policy = load_policy(&args.policy)?;
-    let facts = session_facts(&args.workspace, None, "run_why")?;
-    let compiled = compile(&policy, &facts, &vars(&[]))?;
+    let workspace = exec::workspace(args.workspace.as_deref())?;
+    let facts = SessionFacts {
+        identity: format!("uid:{}", nix::unistd::getuid()),
+        workspace: workspace.to_string_lossy().into_owned(),
+        run_id: String::new(),
+    };
+    let out_dir = Path::new(OUTPUT_DIRECTORY);
+    let policy = session_config::load(&PolicyChoice { name: &args.policy, facts: &facts, out_dir })?;
     let image = match &args.image {
         None => Vec::new(),
         Some(path) => resolved(path, true)?.into_os_string().into_vec(),
     };
     let argv = argv(args, operation, &asked);
     let action = Action { operation, object: asked.object(), image: &image, argv: argv.as_deref() };
-    let decision = compiled.decide(&action);
-    let explanation = compiled.explain(decision);
+    let decision = session_config::decide(&policy, &session_config::hidden(), &action);
+    let explanation = policy.explain(decision);
     let report = Report {
         class: operation.class().as_str(),
         operation: operation.as_str(),
@@ -104,7 +110,7 @@ pub(super) fn why(args: &Why) -> Result<Answer, CliError> {
         violations: explanation.violations,
         justification: explanation.justification,
         policy: args.policy.clone(),
-        policy_digest: policy.digest().to_string(),
+        policy_digest: policy.policy().digest().to_string(),
     };
     Answer::ok(&report, text(&report))
 }

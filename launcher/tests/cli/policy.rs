@@ -114,6 +114,8 @@ fn why_names_the_rule_and_its_line() {
         "why net.http api.example.com:80 --policy p.yaml",
         "why net.dns api.example.com --policy p.yaml",
         "why other bpf --policy p.yaml",
+        // Below the per-user keys, whatever the policy says.
+        "why fs.read home/.local/share/gait/keys/gait_private.key --policy p.yaml",
     ] {
         assert_eq!(sandbox.gait(line).exit, 0, "{line}");
     }
