@@ -175,6 +175,11 @@ fn usage_error(error: &clap::Error, verb: &str) -> (CliError, String) {
     } else if message.is_empty() {
         "a command is missing".clone_into(&mut message);
     }
+    if verb == "exec"
+        && matches!(error.kind(), ErrorKind::UnknownArgument | ErrorKind::MissingRequiredArgument)
+    {
+        hints.push("the program and its arguments stand after --: gait exec -- PROGRAM ARGUMENTS".to_owned());
+    }
     let mut cli_error = CliError::input(message);
     cli_error.hints = hints;
     (cli_error, usage)
