@@ -4,13 +4,16 @@
 
 use std::path::{Path, PathBuf};
 
+use gait_agent::action::{Action, Object};
+use gait_agent::gate::Decision;
 use gait_agent::intent::{SessionFacts, path_text};
-use gait_agent::policy::{BackendChoice, CompiledPolicy, Policy, RepeatEvidence, Vars};
+use gait_agent::policy::{BackendChoice, CompiledPolicy, RepeatEvidence, Vars};
 use gait_agent::trace::Repeats;
 use std::os::unix::ffi::OsStrExt;
 
 use crate::cli::{CliError, ErrorCode};
 use crate::keyring;
+use crate::policy_source::load_policy;
 
 /// The policy of a session that names none.
 pub const DEFAULT_POLICY: &str = gait_agent::policy::DEFAULT;
@@ -31,10 +34,7 @@ pub struct PolicyChoice<'a> {
 /// # Errors
 /// Everything that is wrong with the policy, at once; or what of it `gait exec` cannot enforce (exit 7).
 pub fn load(choice: &PolicyChoice<'_>) -> Result<CompiledPolicy, CliError> {
-    let policy = Policy::load(choice.name).map_err(|errors| {
-        let hint = "shipped policies are named without a path; `gait policy validate FILE` checks a file";
-        CliError::input(format!("policy {}\n{errors}", choice.name)).hint(hint)
-    })?;
+    let policy = load_policy(choice.name)?;
     let mut vars = vars();
     vars.protect.extend(protected(choice));
     CompiledPolicy::compile(&policy, choice.facts, &vars)
@@ -63,6 +63,23 @@ pub fn check_enforceable(policy: &CompiledPolicy) -> Result<(), CliError> {
         )
         .hint("remove it from the policy; `gait doctor` says what this host can do")),
     }
+}
+
+/// Decides about one action of a session: what is hidden never happens, the policy judges the rest.
+#[must_use]
+pub fn decide(policy: &CompiledPolicy, hidden: &[Vec<u8>], action: &Action<'_>) -> Decision {
+    if let Object::Path(path) = action.object {
+        let below = |hidden: &Vec<u8>| path.strip_prefix(hidden.as_slice()).is_some_and(is_tail);
+        if hidden.iter().any(below) {
+            return Decision::NEVER;
+        }
+    }
+    policy.decide(action)
+}
+
+/// Whether what follows a directory's path is nothing or something below it.
+const fn is_tail(rest: &[u8]) -> bool {
+    matches!(rest, [] | [b'/', ..])
 }
 
 /// Returns how repeated decisions are recorded.

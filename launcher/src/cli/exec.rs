@@ -160,7 +160,11 @@ pub(super) fn exec(args: &Exec, json: bool) -> Result<Answer, CliError> {
     answer(args, &run_id, outcome)
 }
 
-fn workspace(given: Option<&Path>) -> Result<PathBuf, CliError> {
+/// Resolves the workspace, by default the working directory.
+///
+/// # Errors
+/// It is not a directory that can be resolved.
+pub(super) fn workspace(given: Option<&Path>) -> Result<PathBuf, CliError> {
     let path = given.unwrap_or(Path::new("."));
     let resolved = path.canonicalize().map_err(|error| {
         CliError::input(format!("the workspace {} cannot be used", path.display())).because(error)

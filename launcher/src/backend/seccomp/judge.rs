@@ -2,20 +2,16 @@
 
 use std::sync::Mutex;
 
-use gait_agent::action::{Action, Object};
+use gait_agent::action::Action;
 use gait_agent::gate::{Decision, Verdict};
 use gait_agent::policy::CompiledPolicy;
 
 use super::supervisor::{Stop, errno_of, lock};
 use crate::approval::Desk;
 use crate::exec::event::{Approval, Event};
+use crate::session_config::decide;
 use crate::sys::Errno;
 use crate::sys::ring::Producer;
-
-/// Returns whether what follows a directory's path makes a path at or below it.
-fn is_tail(rest: &[u8]) -> bool {
-    rest.is_empty() || rest.starts_with(b"/")
-}
 
 /// Actions that one call can be: a rename with something in its way.
 const MOST_ACTIONS: usize = 4;
@@ -72,13 +68,7 @@ impl Judge {
 
     /// Decides about one action.
     pub(super) fn decide(&self, action: &Action<'_>) -> Decision {
-        if let Object::Path(path) = action.object {
-            let below = |hidden: &Vec<u8>| path.strip_prefix(hidden.as_slice()).is_some_and(is_tail);
-            if self.hidden.iter().any(below) {
-                return Decision::NEVER;
-            }
-        }
-        self.policy.decide(action)
+        decide(&self.policy, &self.hidden, action)
     }
 
     fn ask(&self, action: &Action<'_>, decision: Decision, may_block: bool) -> Result<Approval, Stop> {
