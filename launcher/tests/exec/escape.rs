@@ -5,7 +5,6 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{TcpListener, UdpSocket};
-use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -197,6 +196,10 @@ fn no_path_trick_reads_the_secret() {
             ("read_in_vfork_child", ws, Works),
             ("read_shared_table_child", ws, Works),
             ("read_passed_path_descriptor", ws, Works),
+            ("read_unlinked_path_descriptor", ws, Works),
+            ("read_replaced_path_descriptor", ws, Works),
+            ("read_renamed_file", ws, Works),
+            ("read_restricted_self", ws, Depends("a process that is not judged is itself")),
         ],
         None,
         &nothing,
@@ -275,6 +278,9 @@ fn a_new_name_does_not_make_a_secret_readable() {
             ("read_hard_link_of_descriptor", ws, Works),
             ("read_renamed_directory", ws, Works),
             ("read_exchanged_directory", ws, Works),
+            ("read_renamed_file", ws, Works),
+            ("read_unlinked_path_descriptor", ws, Works),
+            ("read_replaced_path_descriptor", ws, Works),
         ],
         Some(NAMED_SECRET),
         &nothing,
@@ -366,6 +372,57 @@ fn no_process_outside_the_tree_can_be_reached() {
 }
 
 #[test]
+fn a_trusting_policy_does_not_hand_out_other_processes() {
+    let mut failures = Vec::new();
+    for name in [
+        "other_memory",
+        "other_environment",
+        "other_oom_score",
+        "other_descriptor_links",
+        "other_kill",
+        "other_seize",
+    ] {
+        for victim in ["${outsider}", "parent", "grandparent"] {
+            let arena = Arena::new();
+            arena.world.set_policy(TRUSTING, 0);
+            let outcome = arena.attack(true, name, &[victim]);
+            if value(&outcome.stdout, "escaped") != Some("0") || outcome.code() != 0 {
+                failures.push(format!(
+                    "{name} {victim}: exit {} {}\n{}",
+                    outcome.code(),
+                    outcome.stdout,
+                    outcome.stderr
+                ));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn no_host_queue_can_be_removed() {
+    let world = World::new();
+    let name = format!("gait-escape-{}", std::process::id());
+    let program = probe("escape");
+    let make = || count(&world.native(&[&program, "own_queue", "make", &name]), "escaped");
+    if make() == 0 {
+        return skipped("message queues", "the kernel has none");
+    }
+    let outcome = world.gait(&[&program, "own_queue", "remove", &name]);
+    let still_there = count(&world.native(&[&program, "own_queue", "remove", &name]), "escaped");
+    assert_eq!((count(&outcome, "escaped"), still_there), (0, 1), "{outcome:?}");
+}
+
+#[test]
+fn names_that_are_no_text_are_recorded_unmistakably() {
+    let arena = Arena::new();
+    arena.attack(true, "read_not_utf8", &["${ws}"]);
+    let evidence = Evidence::read(&arena.world.runpack());
+    let wanted = format!("block fs.read read {}", arena.world.at("secret/\\xff\\xfe"));
+    assert!(evidence.has(&wanted), "{:?}", evidence.blocked());
+}
+
+#[test]
 fn the_ground_cannot_be_changed() {
     try_all(
         &[
@@ -377,6 +434,7 @@ fn the_ground_cannot_be_changed() {
             ("own_setns", &[], WorksForRoot),
             ("own_userfault", &[], Depends("the kernel has no userfaultfd")),
             ("own_keyring", &[], Works),
+            ("own_route", &[], WorksForRoot),
         ],
         None,
         &nothing,
@@ -463,23 +521,17 @@ fn no_unix_socket_outside_the_granted_ones_is_reached() {
 fn inherited_descriptors_are_closed_unless_granted() {
     let run = |under_gait: bool, granted: bool| {
         let mut arena = Arena::new();
-        let secret = fs::File::open(arena.world.ws().join("secret/file")).expect("a file");
         if granted {
-            arena.world.flags(["--inherit-fd", "77"]);
+            arena.world.flags(["--inherit-fd", "7"]);
         }
         let program = probe("escape");
-        let words = [program.as_str(), "read_inherited", "77"];
-        let mut command =
-            if under_gait { arena.world.command(&words) } else { arena.world.native_command(&words) };
-        let number = secret.as_raw_fd();
-        // SAFETY: dup2 is async-signal-safe, and both numbers are descriptors of the child.
-        #[expect(unsafe_code, reason = "std has no way to hand on a descriptor")]
-        unsafe {
-            command.pre_exec(move || {
-                if libc::dup2(number, 77) < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
-            });
+        let (words, script) = ([program.as_str(), "read_inherited", "7"], "exec \"$@\" 7<secret/file");
+        if under_gait {
+            arena.world.wrapper(["sh", "-c", script, "sh"]);
+            count(&arena.world.gait(&words), "escaped")
+        } else {
+            count(&arena.world.native(&[&["sh", "-c", script, "sh"], &words[..]].concat()), "escaped")
         }
-        count(&arena.world.finish(command, b""), "escaped")
     };
     assert_eq!(run(false, false), 1, "without gait the descriptor is inherited");
     assert_eq!(run(true, false), 0, "gait closes it");

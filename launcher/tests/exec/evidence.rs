@@ -62,7 +62,7 @@ impl Evidence {
 impl Record {
     fn from_json(line: &Value) -> Self {
         let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
-        let target = &line["targets"][0];
+        let target = &line["target"];
         Self {
             verdict: text(line, "verdict"),
             class: text(target, "endpoint_class"),

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::UdpSocket;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -259,4 +259,20 @@ fn a_program_exchanged_from_outside_never_runs() {
     assert!(count(&outcome, "allowed") > 0, "no race: {}", outcome.stdout);
     assert_eq!(count(&outcome, "bypass"), 0, "{}", outcome.stdout);
     assert!(swapper.finish() > 100);
+}
+
+#[test]
+fn a_flipped_script_never_runs() {
+    // Both scripts have the same interpreter: the image alone cannot tell which of them was run.
+    let world = world();
+    for (name, code) in [("open/good", 0), ("keep/ran", 42)] {
+        let script = world.write(&format!("ws/{name}"), format!("#!/bin/sh\nexit {code}\n"));
+        fs::set_permissions(script, fs::Permissions::from_mode(0o755)).expect("a mode");
+    }
+    let (allowed, blocked) = (world.at("open/good"), world.at("keep/ran"));
+    reaches_without_gait(&world, &["exec", "200", &allowed, &blocked]);
+    let outcome = world.gait(&[&probe("races"), "exec", "1500", &allowed, &blocked]);
+    outcome.expect_code(0);
+    assert!(count(&outcome, "allowed") > 0, "no race: {}", outcome.stdout);
+    assert_eq!(count(&outcome, "bypass"), 0, "{}", outcome.stdout);
 }

@@ -116,8 +116,8 @@ fn npm_installs_a_local_tarball() {
     runs_clean(
         &["npm", "node"],
         r#"mkdir -p dep app; cd dep
-echo '{"name":"dep","version":"1.0.0","main":"i.js","scripts":{"postinstall":"node -e \"require(`fs`).writeFileSync(`built`,`1`)\""},"files":["i.js"]}' >package.json
-echo 'module.exports=42' >i.js; npm pack --silent >/dev/null; cd ../app
+echo '{"name":"dep","version":"1.0.0","main":"i.js","scripts":{"postinstall":"node p.js"},"files":["i.js","p.js"]}' >package.json
+echo 'require("fs").writeFileSync("built","1")' >p.js; echo 'module.exports=require("fs").readFileSync(__dirname+"/built","utf8")' >i.js; npm pack --silent >/dev/null; cd ../app
 echo '{"name":"app","version":"1.0.0"}' >package.json
 npm install --offline --no-audit --no-fund --silent ../dep/dep-1.0.0.tgz
 node -e 'const {Worker}=require("worker_threads"),c=require("child_process");console.log(require("dep"),c.execSync("echo child").toString().trim());new Worker("console.log(1)",{eval:true})'
@@ -143,7 +143,7 @@ fn make_builds_c_in_parallel() {
         &["make", "cc"],
         r#"for i in $(seq 12); do echo "int f$i(void){return $i;}" >f$i.c; done
 echo '#include <stdio.h>
-int f1(void); int main(void){printf("%d\n",f1());return 0;}' >main.c
+int f1(void); int main(void){puts(f1()==1?"one":"other");return 0;}' >main.c
 printf 'O=$(patsubst %%.c,%%.o,$(wildcard *.c))\nprog: $(O)\n\tcc -o $@ $^\n%%.o: %%.c\n\tcc -c -o $@ $<\n' >Makefile
 make -s -j4; ./prog; strip prog; ./prog; printf '*.o\nprog\n' >.gitignore"#,
     );

@@ -175,6 +175,32 @@ static int read_exchanged_directory(void) {
     if (syscall(SYS_renameat2, AT_FDCWD, in("%s/secret", arg(0)), AT_FDCWD, new, 2)) return verdict(0);
     return reads_secret(in("%s/open/swap/file", arg(0)));
 }
+static int read_unlinked_path_descriptor(void) {
+    // The descriptor was free because it gives no data; the file has no name any more that a rule could be about.
+    int fd = xopen(in("%s/secret/file", arg(0)), O_PATH);
+    if (syscall(SYS_unlink, text)) return verdict(0);
+    return reads_secret(in("/proc/self/fd/%d", fd));
+}
+static int read_replaced_path_descriptor(void) {
+    char other[512];
+    snprintf(other, sizeof other, "%s/open/file", arg(0));
+    int fd = xopen(in("%s/secret/file", arg(0)), O_PATH);
+    if (syscall(SYS_rename, other, text)) return verdict(0);
+    return reads_secret(in("/proc/self/fd/%d", fd));
+}
+static int read_renamed_file(void) {
+    char new[512];
+    snprintf(new, sizeof new, "%s/open/renamed", arg(0));
+    if (syscall(SYS_rename, in("%s/secret/file", arg(0)), new)) return verdict(0);
+    return reads_secret(new);
+}
+static int read_restricted_self(void) {
+    // Whoever resolves /proc/self must not be somebody else.
+    uint64_t how[3] = {O_RDONLY, 0, 0x02 /* RESOLVE_NO_MAGICLINKS */};
+    char stat[64] = {0};
+    int fd = syscall(SYS_openat2, AT_FDCWD, "/proc/self/stat", how, sizeof how);
+    return verdict(fd >= 0 && read(fd, stat, sizeof stat - 1) > 0 && atoi(stat) != getpid());
+}
 static int read_after_filter(void) {
     // A filter of the workload's own that allows everything must change nothing.
     struct sock_filter code[] = {BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
@@ -591,6 +617,27 @@ static int own_setns(void) { return verdict(!syscall(SYS_setns, xopen("/proc/sel
 static int own_userfault(void) { return verdict(syscall(SYS_userfaultfd, 1 /* user mode only */) >= 0); }
 static int own_keyring(void) { return verdict(syscall(SYS_keyctl, 1L /* join session */, NULL) >= 0); }
 
+static int own_route(void) {
+    // Asks to take away an address that nobody has: only the right is checked, nothing can change.
+    struct { uint32_t length; uint16_t type, flags; uint32_t sequence, pid; uint8_t family, prefix, ifa_flags, scope; uint32_t index;
+             uint16_t size, kind; uint32_t address; } request = {
+        .length = sizeof request, .type = 21 /* RTM_DELADDR */, .flags = 1 | 4 /* request, acknowledge */, .sequence = 1,
+        .family = AF_INET, .prefix = 32, .index = 1, .size = 8, .kind = 2 /* IFA_LOCAL */, .address = htonl(0x7f4d4d4d)};
+    struct { uint32_t length; uint16_t type, flags; uint32_t sequence, pid; int32_t error; char rest[512]; } answer = {0};
+    int s = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 0);
+    if (s < 0 || write(s, &request, sizeof request) < 0 || read(s, &answer, sizeof answer) < 0) return verdict(0);
+    errno = -answer.error;
+    return verdict(answer.error != -EPERM && answer.error != -EACCES);
+}
+static int own_queue(void) {
+    // arg 0: make or remove, arg 1: the name of a message queue
+    if (!strcmp(arg(0), "make")) {
+        int queue = syscall(SYS_mq_open, arg(1), O_RDWR | O_CREAT, 0600, NULL);
+        return verdict(queue >= 0);
+    }
+    return verdict(!syscall(SYS_mq_unlink, arg(1)));
+}
+
 // ---- the network: arg 0 is a blocked port on loopback, arg 1 an allowed one
 
 static int port(int i) { return atoi(arg(i)); }
@@ -751,7 +798,8 @@ static const struct { const char *name; int (*run)(void); } ATTACKS[] = {
     A(read_fd_link), A(read_dev_fd), A(read_fd_directory_link), A(read_link_to_fd_link), A(read_directory_descriptor),
     A(read_directory_descriptor_up), A(read_after_chdir), A(read_after_fchdir), A(read_after_thread_chdir), A(read_in_root),
     A(read_by_handle), A(read_long_path), A(read_page_crossing), A(read_not_utf8), A(read_hard_link), A(read_hard_link_of_descriptor),
-    A(read_renamed_directory), A(read_exchanged_directory), A(read_after_filter), A(read_after_log_filter), A(read_undumpable),
+    A(read_renamed_directory), A(read_unlinked_path_descriptor), A(read_replaced_path_descriptor), A(read_renamed_file),
+    A(read_restricted_self), A(read_exchanged_directory), A(read_after_filter), A(read_after_log_filter), A(read_undumpable),
     A(read_in_vfork_child), A(read_shared_table_child), A(read_passed_path_descriptor), A(read_inherited), A(read_i386), A(read_x32),
     A(read_dirty_number), A(unknown_numbers), A(write_dirty_flags), A(write_reopened), A(write_dangling_symlink),
     A(write_tmpfile_link), A(write_exchange), A(write_exchange_back), A(write_rename_over), A(write_trailing_slash),
@@ -764,7 +812,7 @@ static const struct { const char *name; int (*run)(void); } ATTACKS[] = {
     A(other_proc_pidfd_signal), A(other_group), A(everyone), A(other_seize), A(other_read), A(other_memory),
     A(other_environment), A(other_descriptor), A(other_descriptor_links), A(other_limit), A(other_priority),
     A(other_affinity), A(other_oom_score), A(other_owner_signal), A(own_listener), A(own_uring), A(own_user_namespace),
-    A(own_clone_namespace), A(own_clone3_namespace), A(own_setns), A(own_userfault), A(own_keyring), A(net_fast_open),
+    A(own_clone_namespace), A(own_clone3_namespace), A(own_setns), A(own_userfault), A(own_keyring), A(own_route), A(own_queue), A(net_fast_open),
     A(net_fast_open_message), A(net_fast_open_connect), A(net_mptcp), A(net_second_message), A(net_other_than_connected),
     A(net_reconnected), A(net_mapped), A(net_mapped_datagram), A(net_any_address), A(net_long_address), A(net_nonblocking),
     A(net_family_unspec_v4), A(net_passed_socket), A(unix_symlink), A(unix_relative), A(unix_magic_link), A(unix_datagram),

@@ -186,6 +186,18 @@ static long perform(void) {
     VERB("fremovexattr") return syscall(SYS_fremovexattr, readable(arg(1)), "user.probe");
     VERB("exec") return run('e');
     VERB("execveat") return run('a');
+    VERB("execcheck") {
+        // AT_EXECVE_CHECK only asks; a kernel that does not know the flag says EINVAL.
+        char *none[] = {NULL};
+        return syscall(SYS_execveat, AT_FDCWD, arg(1), word + 1, none, 0x10000);
+    }
+    VERB("exec_large") {
+        // More arguments than the kernel takes.
+        static char big[200000];
+        char *many[] = {big, NULL}, *none[] = {NULL};
+        memset(big, 'x', sizeof big - 1);
+        return syscall(SYS_execve, arg(1), many, none);
+    }
     VERB("mmap_exec") return map_executable(0);
     VERB("mprotect_exec") return map_executable(1);
     VERB("connect") return reach(verb);
@@ -287,7 +299,7 @@ static long raw(const char *name) {
     CALL(syslog, 10, NULL, 0);
     CALL(vhangup);  // The tests give the probe a session without a terminal.
     CALL(modify_ldt, 0, NULL, 0L);
-    CALL(personality, 0x0040000);
+    CALL(personality, 0x0400000 /* READ_IMPLIES_EXEC */);
     CALL(ioctl, 0, TIOCSTI, "x");
     CALL(nfsservctl, 0, NULL, NULL);
     CALL(lookup_dcookie, 0L, NULL, 0L);
