@@ -11,3 +11,9 @@
 pub mod action;
 pub mod endpoint;
 pub mod gate;
+pub mod intent;
+pub mod runpack;
+pub mod schema;
+pub mod sign;
+pub mod timestamp;
+pub mod trace;

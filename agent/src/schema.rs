@@ -1,0 +1,30 @@
+//! Identifiers and versions of every document that gait reads or writes, in one place.
+
+/// The version of every schema of this generation.
+pub const VERSION: &str = "1.0.0";
+
+/// The producer version that gait puts into documents.
+pub const PRODUCER_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A request to judge one action.
+pub const INTENT_REQUEST: &str = "gait.gate.intent_request";
+/// A policy.
+pub const POLICY: &str = "gait.gate.policy";
+/// What the gate said.
+pub const GATE_RESULT: &str = "gait.gate.result";
+/// A signed record of one decision.
+pub const TRACE: &str = "gait.gate.trace";
+/// The manifest of a runpack.
+pub const RUNPACK_MANIFEST: &str = "gait.runpack.manifest";
+/// The run of a runpack.
+pub const RUNPACK_RUN: &str = "gait.runpack.run";
+/// One intent of a runpack.
+pub const RUNPACK_INTENT: &str = "gait.runpack.intent";
+/// One result of a runpack.
+pub const RUNPACK_RESULT: &str = "gait.runpack.result";
+/// The references of a runpack.
+pub const RUNPACK_REFS: &str = "gait.runpack.refs";
+/// The journal of a session.
+pub const JOURNAL: &str = "gait.exec.journal";
+/// What a backend enforced during a session.
+pub const COVERAGE: &str = "gait.exec.coverage";
