@@ -10,3 +10,10 @@ pub mod cli;
 pub mod input;
 pub mod keyring;
 pub mod run_id;
+pub mod session_config;
+
+mod approval;
+mod backend;
+mod doctor;
+mod exec;
+mod sys;

@@ -32,6 +32,10 @@ pub struct Cli {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Says what this host can enforce, and the remedy for what it cannot.
+    Doctor(super::doctor::Doctor),
+    /// Runs a program under the policy.
+    Exec(super::exec::Exec),
     /// Makes signing keys.
     #[command(subcommand)]
     Keys(KeysCommand),

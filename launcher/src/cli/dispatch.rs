@@ -9,7 +9,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use super::args::{self, Cli, Command, KeysCommand, RunCommand, TraceCommand};
 use super::error::{CliError, ErrorCode};
 use super::output::{Answer, Format, Output, correlation_id, envelope};
-use super::{keys, run, trace, verify, version};
+use super::{doctor, exec, keys, run, trace, verify, version};
 
 /// What a verb may know of its call besides its own arguments.
 #[derive(Debug)]
@@ -51,12 +51,14 @@ pub fn answer(argv: &[OsString], output: &mut Output) -> u8 {
 }
 
 /// Calls the verb. `output` is for verbs that talk while they work.
-fn dispatch(cli: Cli, _call: &Call, _output: &mut Output) -> Result<Answer, CliError> {
+fn dispatch(cli: Cli, call: &Call, _output: &mut Output) -> Result<Answer, CliError> {
     let Some(command) = cli.command else { return version::version() };
     if cli.version {
         return version::version();
     }
     match command {
+        Command::Doctor(args) => doctor::doctor(&args),
+        Command::Exec(args) => exec::exec(&args, call.format == Format::Json),
         Command::Keys(KeysCommand::Init(args)) => keys::init(&args),
         Command::Run(RunCommand::Inspect(args)) => run::inspect(&args),
         Command::Run(RunCommand::Receipt(args)) => run::receipt(&args),
@@ -87,6 +89,9 @@ fn write_result(
                 output.talk(&format!("warning: {warning}"))?;
             }
             output.data(&answer.text)?;
+            for line in &answer.talk {
+                output.talk(line)?;
+            }
             if let Some(error) = &answer.failure {
                 write_error(error, None, verb, call, output)?;
             }

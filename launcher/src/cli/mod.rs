@@ -7,6 +7,8 @@ pub mod error;
 pub mod output;
 
 mod dispatch;
+mod doctor;
+mod exec;
 mod keys;
 mod run;
 mod trace;

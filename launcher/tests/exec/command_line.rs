@@ -13,7 +13,10 @@ fn bad_input_is_told_apart_and_runs_nothing() {
     let marker = world.at("open/ran");
     let bad = |name: &str, text: &str| world.write(name, text).to_str().expect("UTF-8").to_owned();
     let unknown_key = bad("unknown.yaml", "default_verdict: block\nrulez: []\n");
-    let bad_glob = bad("glob.yaml", "default_verdict: block\nrules:\n  - {name: a, effect: allow, match: {paths: [\"/a[\"]}}\n");
+    let bad_glob = bad(
+        "glob.yaml",
+        "default_verdict: block\nrules:\n  - {name: a, effect: allow, match: {paths: [\"/a[\"]}}\n",
+    );
     let bad_verdict = bad("verdict.yaml", "default_verdict: alow\n");
     let impossible = bad("impossible.yaml", "default_verdict: block\nexec: {backend: ebpf}\n");
     let bad_key = bad("key.b64", "not a key");
@@ -42,7 +45,12 @@ fn bad_input_is_told_apart_and_runs_nothing() {
         line.extend(words);
         let outcome = world.native(&line);
         if outcome.code() != code || outcome.stderr.trim().is_empty() || world.exists("ws/open/ran") {
-            failures.push(format!("{what}: exit {} instead of {code}, ran: {}\n{}", outcome.code(), world.exists("ws/open/ran"), outcome.stderr));
+            failures.push(format!(
+                "{what}: exit {} instead of {code}, ran: {}\n{}",
+                outcome.code(),
+                world.exists("ws/open/ran"),
+                outcome.stderr
+            ));
             drop(fs::remove_file(&marker));
         }
         if outcome.stderr.contains("panicked") {
@@ -65,7 +73,11 @@ fn blocks_are_told_with_rule_place_and_hint() {
     let blocked = outcome.blocked();
     let wanted = format!("gait: blocked fs.read {} by rule no-secrets (", world.at("secret/file"));
     assert!(blocked.len() == 1 && blocked[0].starts_with(&wanted), "{}", outcome.stderr);
-    assert!(outcome.stderr.contains("hint: The secrets of the workspace are not for the workload."), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("hint: The secrets of the workspace are not for the workload."),
+        "{}",
+        outcome.stderr
+    );
     assert!(outcome.stderr.contains("Permission denied"), "{}", outcome.stderr);
 }
 
@@ -86,8 +98,15 @@ fn simulate_stops_nothing_and_says_so() {
     assert_eq!(outcome.stdout, "secret\n", "{}", outcome.stderr);
     assert!(!world.exists("ws/keep/file") && world.exists("ws/keep/new"));
     let evidence = Evidence::read(&world.runpack());
-    assert!(evidence.has(&format!("block fs.delete unlink {}", world.at("keep/file"))), "{:?}", evidence.blocked());
-    assert!(entry(&world.runpack(), "coverage.json").contains("simulate"), "a simulated session looks like an enforced one");
+    assert!(
+        evidence.has(&format!("block fs.delete unlink {}", world.at("keep/file"))),
+        "{:?}",
+        evidence.blocked()
+    );
+    assert!(
+        entry(&world.runpack(), "coverage.json").contains("simulate"),
+        "a simulated session looks like an enforced one"
+    );
 }
 
 #[test]
@@ -108,11 +127,18 @@ fn the_run_id_names_the_session() {
 #[test]
 fn the_environment_follows_the_policy() {
     let mut world = World::new();
-    world.set_policy(&format!("{ALL}exec:\n  env:\n    deny: [\"*_TOKEN\", SECRET_WORD]\n    set: {{ADDED: \"yes\"}}\n"), 0);
+    world.set_policy(
+        &format!("{ALL}exec:\n  env:\n    deny: [\"*_TOKEN\", SECRET_WORD]\n    set: {{ADDED: \"yes\"}}\n"),
+        0,
+    );
     world.env("MY_TOKEN", "t0k3n").env("SECRET_WORD", "w").env("HARMLESS", "h");
     let outcome = world.gait(&["env"]);
     let has = |name: &str| outcome.stdout.lines().any(|line| line.starts_with(&format!("{name}=")));
-    assert!(!has("MY_TOKEN") && !has("SECRET_WORD") && has("HARMLESS") && has("ADDED") && has("PATH"), "{}", outcome.stdout);
+    assert!(
+        !has("MY_TOKEN") && !has("SECRET_WORD") && has("HARMLESS") && has("ADDED") && has("PATH"),
+        "{}",
+        outcome.stdout
+    );
     for file in ["traces.jsonl", "run.json", "intents.jsonl", "coverage.json"] {
         assert!(!entry(&world.runpack(), file).contains("t0k3n"), "a value of the environment is in {file}");
     }
@@ -128,7 +154,10 @@ fn a_full_disk_stops_the_session() {
     // A mount namespace of the test's own: nothing is mounted for anybody else.
     let mount = format!("mount -t tmpfs -o size=128k none {out} && exec \"$@\"");
     world.wrapper(["unshare", "-m", "sh", "-c", &mount, "sh"]);
-    let script = format!("i=0; while [ $i -lt 3000 ]; do : >open/f$i || exit 9; i=$((i+1)); done; : >open/end; {}", "true");
+    let script = format!(
+        "i=0; while [ $i -lt 3000 ]; do : >open/f$i || exit 9; i=$((i+1)); done; : >open/end; {}",
+        "true"
+    );
     let outcome = world.gait(&["sh", "-c", &script]);
     outcome.expect_code(125);
     assert!(!world.exists("ws/open/end"), "the workload went on without evidence");

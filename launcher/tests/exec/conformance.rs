@@ -72,7 +72,11 @@ struct Step {
 
 impl Step {
     fn accepts(&self, errno: &str) -> bool {
-        if self.errno_any.is_empty() { errno == self.errno.as_deref().unwrap_or("0") } else { self.errno_any.iter().any(|one| one == errno) }
+        if self.errno_any.is_empty() {
+            errno == self.errno.as_deref().unwrap_or("0")
+        } else {
+            self.errno_any.iter().any(|one| one == errno)
+        }
     }
 
     fn accepts_natively(&self, errno: &str) -> bool {
@@ -175,7 +179,11 @@ fn open_socket(ws: &Path, name: &str) -> Box<dyn std::any::Any> {
         return Box::new(UnixListener::bind_addr(&address).expect(name));
     }
     let path = ws.join(name);
-    if name.ends_with("dgram") { Box::new(UnixDatagram::bind(path).expect(name)) } else { Box::new(UnixListener::bind(path).expect(name)) }
+    if name.ends_with("dgram") {
+        Box::new(UnixDatagram::bind(path).expect(name))
+    } else {
+        Box::new(UnixListener::bind(path).expect(name))
+    }
 }
 
 /// Returns (verb, ret, errno) of each step.
@@ -187,7 +195,9 @@ fn results(outcome: &Outcome) -> Vec<(String, String, String)> {
             let mut words = line.split(' ');
             let verb = words.next().unwrap_or_default().to_owned();
             let rest: Vec<_> = words.collect();
-            let get = |key: &str| rest.iter().find_map(|word| word.strip_prefix(key)).unwrap_or_default().to_owned();
+            let get = |key: &str| {
+                rest.iter().find_map(|word| word.strip_prefix(key)).unwrap_or_default().to_owned()
+            };
             (verb, get("ret="), get("errno="))
         })
         .collect()
@@ -198,13 +208,22 @@ fn differences(scenario: &Scenario, outcome: &Outcome, native: bool) -> Vec<Stri
     let results = results(outcome);
     let mut wrong = Vec::new();
     if results.len() != scenario.steps.len() {
-        wrong.push(format!("{} of {} steps were performed\n{}", results.len(), scenario.steps.len(), outcome.stderr));
+        wrong.push(format!(
+            "{} of {} steps were performed\n{}",
+            results.len(),
+            scenario.steps.len(),
+            outcome.stderr
+        ));
     }
     for (step, (_, ret, errno)) in scenario.steps.iter().zip(&results) {
         let accepted = if native { step.accepts_natively(errno) } else { step.accepts(errno) };
         if !accepted {
             let wanted = if native { &step.native } else { &step.errno };
-            wrong.push(format!("{:?}: errno {errno}, expected {}", step.words, wanted.as_deref().unwrap_or("0")));
+            wrong.push(format!(
+                "{:?}: errno {errno}, expected {}",
+                step.words,
+                wanted.as_deref().unwrap_or("0")
+            ));
         } else if !native && step.ret.as_ref().is_some_and(|wanted| wanted != ret) {
             wrong.push(format!("{:?}: returned {ret}, expected {:?}", step.words, step.ret));
         }
@@ -222,7 +241,8 @@ fn missing_records(scenario: &Scenario, evidence: &Evidence) -> Vec<String> {
             wrong.push(format!("{:?}: no record of {:?}", step.words, step.seen_any));
         }
     }
-    let expected: Vec<_> = scenario.steps.iter().flat_map(|step| step.seen.iter().chain(&step.seen_any)).collect();
+    let expected: Vec<_> =
+        scenario.steps.iter().flat_map(|step| step.seen.iter().chain(&step.seen_any)).collect();
     for blocked in evidence.blocked() {
         let known = expected.iter().any(|wanted| {
             **wanted == blocked || wanted.strip_suffix('*').is_some_and(|prefix| blocked.starts_with(prefix))
@@ -255,7 +275,8 @@ fn traces_on_disk(world: &World, scenario: &Scenario) -> Vec<String> {
         }
     }
     for (name, mode) in &scenario.modes {
-        let found = world.ws().join(name).symlink_metadata().map(|metadata| metadata.permissions().mode() & 0o7777);
+        let found =
+            world.ws().join(name).symlink_metadata().map(|metadata| metadata.permissions().mode() & 0o7777);
         if !found.as_ref().is_ok_and(|found| format!("{found:04o}") == *mode) {
             wrong.push(format!("mode of {name} is {:o}, expected {mode}", found.unwrap_or(0)));
         }
@@ -266,7 +287,8 @@ fn traces_on_disk(world: &World, scenario: &Scenario) -> Vec<String> {
 fn play(text: &str) -> Vec<String> {
     let world = World::new();
     let outside = Outside::new();
-    let scenario: Scenario = serde_json::from_str(&outside.fill(&world.fill(text, outside.port))).expect("a scenario");
+    let scenario: Scenario =
+        serde_json::from_str(&outside.fill(&world.fill(text, outside.port))).expect("a scenario");
     let policy = scenario.policy.as_ref().map_or_else(|| STANDARD.to_owned(), ToString::to_string);
     world.set_policy(&policy, outside.port);
     let steps: String = scenario.steps.iter().map(|step| step.words.join("\t") + "\n").collect();
@@ -340,14 +362,19 @@ fn every_scenario_holds() {
 
 #[test]
 fn every_row_of_the_mapping_table_has_a_scenario() {
-    let scenarios: Vec<Scenario> =
-        scenarios().iter().map(|(name, text)| serde_json::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}"))).collect();
+    let scenarios: Vec<Scenario> = scenarios()
+        .iter()
+        .map(|(name, text)| serde_json::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}")))
+        .collect();
     for row in CATALOG {
         let of_row: Vec<_> = scenarios.iter().filter(|scenario| scenario.row == row.id).collect();
         assert!(!of_row.is_empty(), "no scenario for row {}", row.id);
         if row.treatment == Treatment::Refused {
             for call in row.syscalls {
-                let played = of_row.iter().flat_map(|scenario| &scenario.steps).any(|step| step.words.get(1).is_some_and(|word| word == call));
+                let played = of_row
+                    .iter()
+                    .flat_map(|scenario| &scenario.steps)
+                    .any(|step| step.words.get(1).is_some_and(|word| word == call));
                 assert!(played, "no step for {call} of row {}", row.id);
             }
         }

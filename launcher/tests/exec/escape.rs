@@ -96,9 +96,14 @@ impl Drop for Arena {
     }
 }
 
-
 /// Tries an attack without gait and with it, each in a fresh arena, and returns what is wrong.
-fn try_attack(name: &str, words: &[&str], native: Native, policy: Option<&str>, prepare: &dyn Fn(&World) -> Vec<Box<dyn std::any::Any>>) -> Option<String> {
+fn try_attack(
+    name: &str,
+    words: &[&str],
+    native: Native,
+    policy: Option<&str>,
+    prepare: &dyn Fn(&World) -> Vec<Box<dyn std::any::Any>>,
+) -> Option<String> {
     let expected = match native {
         Works => true,
         WorksForRoot => is_root(),
@@ -110,7 +115,10 @@ fn try_attack(name: &str, words: &[&str], native: Native, policy: Option<&str>, 
     drop(held);
     let worked = value(&outcome.stdout, "escaped") == Some("1");
     if expected && !worked {
-        return Some(format!("{name}: proves nothing, it fails without gait too: {} {}", outcome.stdout, outcome.stderr));
+        return Some(format!(
+            "{name}: proves nothing, it fails without gait too: {} {}",
+            outcome.stdout, outcome.stderr
+        ));
     }
     if let (Depends(why), false) = (native, worked) {
         skipped(&format!("{name} without gait"), why);
@@ -123,7 +131,9 @@ fn try_attack(name: &str, words: &[&str], native: Native, policy: Option<&str>, 
     drop(held);
     match value(&outcome.stdout, "escaped") {
         Some("0") if outcome.code() == 0 => None,
-        _ => Some(format!("{name} {words:?}: exit {} {}\n{}", outcome.code(), outcome.stdout, outcome.stderr)),
+        _ => {
+            Some(format!("{name} {words:?}: exit {} {}\n{}", outcome.code(), outcome.stdout, outcome.stderr))
+        }
     }
 }
 
@@ -131,7 +141,11 @@ fn nothing(_: &World) -> Vec<Box<dyn std::any::Any>> {
     Vec::new()
 }
 
-fn try_all(attacks: &[(&str, &[&str], Native)], policy: Option<&str>, prepare: &dyn Fn(&World) -> Vec<Box<dyn std::any::Any>>) {
+fn try_all(
+    attacks: &[(&str, &[&str], Native)],
+    policy: Option<&str>,
+    prepare: &dyn Fn(&World) -> Vec<Box<dyn std::any::Any>>,
+) {
     let only = std::env::var("GAIT_ATTACK").unwrap_or_default();
     let failures: Vec<_> = attacks
         .iter()
@@ -338,7 +352,12 @@ fn no_process_outside_the_tree_can_be_reached() {
             let arena = Arena::new();
             let outcome = arena.attack(true, name, &[above]);
             if value(&outcome.stdout, "escaped") != Some("0") || outcome.code() != 0 {
-                failures.push(format!("{name} {above}: exit {} {}\n{}", outcome.code(), outcome.stdout, outcome.stderr));
+                failures.push(format!(
+                    "{name} {above}: exit {} {}\n{}",
+                    outcome.code(),
+                    outcome.stdout,
+                    outcome.stderr
+                ));
             }
         }
     }
@@ -450,12 +469,15 @@ fn inherited_descriptors_are_closed_unless_granted() {
         }
         let program = probe("escape");
         let words = [program.as_str(), "read_inherited", "77"];
-        let mut command = if under_gait { arena.world.command(&words) } else { arena.world.native_command(&words) };
+        let mut command =
+            if under_gait { arena.world.command(&words) } else { arena.world.native_command(&words) };
         let number = secret.as_raw_fd();
         // SAFETY: dup2 is async-signal-safe, and both numbers are descriptors of the child.
         #[expect(unsafe_code, reason = "std has no way to hand on a descriptor")]
         unsafe {
-            command.pre_exec(move || if libc::dup2(number, 77) < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) });
+            command.pre_exec(move || {
+                if libc::dup2(number, 77) < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+            });
         }
         count(&arena.world.finish(command, b""), "escaped")
     };
@@ -505,7 +527,14 @@ fn the_workload_cannot_read_the_private_key() {
     world.set_policy(TRUSTING, 0);
     world.gait(&["true"]).expect_code(0);
     // Whatever gait made under the home directory is its own.
-    let listing = world.native(&["find", world.root().join("home").to_str().expect("UTF-8"), "-type", "f", "-perm", "0600"]);
+    let listing = world.native(&[
+        "find",
+        world.root().join("home").to_str().expect("UTF-8"),
+        "-type",
+        "f",
+        "-perm",
+        "0600",
+    ]);
     let keys: Vec<_> = listing.stdout.lines().collect();
     assert!(!keys.is_empty(), "gait made no private key under HOME\n{}", listing.stdout);
     let escape = probe("escape");

@@ -28,14 +28,18 @@ impl Evidence {
     /// Reads the runpack's traces.
     pub(crate) fn read(pack: &Path) -> Self {
         let text = entry(pack, "traces.jsonl");
-        let records = text.lines().map(|line| Record::from_json(&serde_json::from_str(line).expect("a line of JSON"))).collect();
+        let records = text
+            .lines()
+            .map(|line| Record::from_json(&serde_json::from_str(line).expect("a line of JSON")))
+            .collect();
         Self { records }
     }
 
     /// Whether some record is `verdict class operation target`, where a target of `*` stands for any.
     pub(crate) fn has(&self, wanted: &str) -> bool {
         let mut words = wanted.splitn(4, ' ');
-        let [verdict, class, operation, target] = [(); 4].map(|()| words.next().expect("verdict class operation target"));
+        let [verdict, class, operation, target] =
+            [(); 4].map(|()| words.next().expect("verdict class operation target"));
         self.records.iter().any(|record| {
             record.verdict == verdict
                 && record.class == class

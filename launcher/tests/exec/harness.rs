@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// The binary under test: the one just built, or what `GAIT_TEST_BINARY` names, such as a release build.
-pub(crate) static GAIT: LazyLock<String> =
-    LazyLock::new(|| std::env::var("GAIT_TEST_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_gait").to_owned()));
+pub(crate) static GAIT: LazyLock<String> = LazyLock::new(|| {
+    std::env::var("GAIT_TEST_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_gait").to_owned())
+});
 
 /// How long a session may take before the test calls it wedged. The machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -60,7 +61,11 @@ impl World {
             patience: PATIENCE,
         };
         // `/tmp` may be reached through a symlink; targets in records are resolved paths.
-        assert_eq!(world.root(), fs::canonicalize(world.root()).expect("an existing root"), "TMPDIR must be a resolved path");
+        assert_eq!(
+            world.root(),
+            fs::canonicalize(world.root()).expect("an existing root"),
+            "TMPDIR must be a resolved path"
+        );
         for dir in ["ws/open", "ws/keep", "ws/secret", "home", "out"] {
             fs::create_dir_all(world.root().join(dir)).expect("a directory");
         }
@@ -142,8 +147,18 @@ impl World {
     /// Prepares `gait exec … -- words`, without starting it.
     pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut line: Vec<OsString> = self.wrapper.clone();
-        line.extend([GAIT.as_str().into(), "exec".into(), "--policy".into(), self.policy.clone().into_os_string()]);
-        line.extend(["--workspace".into(), self.ws().into_os_string(), "--out-dir".into(), self.out().into_os_string()]);
+        line.extend([
+            GAIT.as_str().into(),
+            "exec".into(),
+            "--policy".into(),
+            self.policy.clone().into_os_string(),
+        ]);
+        line.extend([
+            "--workspace".into(),
+            self.ws().into_os_string(),
+            "--out-dir".into(),
+            self.out().into_os_string(),
+        ]);
         line.extend(self.flags.iter().cloned());
         line.push("--".into());
         line.extend(words.iter().map(Into::into));
@@ -162,7 +177,10 @@ impl World {
     }
 
     fn dress(&self, command: &mut Command) {
-        command.current_dir(self.ws()).env("HOME", self.root().join("home")).env("GAIT_TEST_MARK", &self.mark);
+        command
+            .current_dir(self.ws())
+            .env("HOME", self.root().join("home"))
+            .env("GAIT_TEST_MARK", &self.mark);
         command.env_remove("GAIT_RUN_ID").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         for (key, value) in &self.envs {
             command.env(key, value);
@@ -222,7 +240,13 @@ impl World {
         if let Some(feeder) = feeder {
             feeder.join().expect("a feeder");
         }
-        assert!(status.is_some(), "{command:?} wedged after {:?}\n{}{}", outcome.took, outcome.stdout, outcome.stderr);
+        assert!(
+            status.is_some(),
+            "{command:?} wedged after {:?}\n{}{}",
+            outcome.took,
+            outcome.stdout,
+            outcome.stderr
+        );
         outcome
     }
 
@@ -250,7 +274,9 @@ impl World {
         let wanted = format!("GAIT_TEST_MARK={}\0", self.mark);
         let mut found = Vec::new();
         for entry in fs::read_dir("/proc").expect("procfs").flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+                continue;
+            };
             let environ = fs::read(entry.path().join("environ")).unwrap_or_default();
             if contains(&environ, wanted.as_bytes()) && !is_zombie(pid) {
                 found.push(pid);
@@ -314,7 +340,13 @@ impl Outcome {
 
     /// Fails with everything that was seen unless the exit code is the wanted one.
     pub(crate) fn expect_code(&self, wanted: i32) -> &Self {
-        assert_eq!(self.code(), wanted, "exit code\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
+        assert_eq!(
+            self.code(),
+            wanted,
+            "exit code\n--- stdout\n{}\n--- stderr\n{}",
+            self.stdout,
+            self.stderr
+        );
         self
     }
 
@@ -398,7 +430,8 @@ pub(crate) fn probe(name: &'static str) -> String {
     if let Some((_, path)) = built.iter().find(|(known, _)| *known == name) {
         return path.clone();
     }
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/exec/probe").join(name).with_extension("c");
+    let source =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/exec/probe").join(name).with_extension("c");
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let fresh = dir.join(format!("{name}.{}", std::process::id()));
     let output = Command::new("cc")
@@ -409,7 +442,8 @@ pub(crate) fn probe(name: &'static str) -> String {
     assert!(output.status.success(), "cc {source:?}\n{}", String::from_utf8_lossy(&output.stderr));
     let path = dir.join(format!("probe-{name}"));
     fs::rename(&fresh, &path).expect("a probe in its place");
-    let path = fs::canonicalize(path).expect("a probe").to_str().expect("a UTF-8 target directory").to_owned();
+    let path =
+        fs::canonicalize(path).expect("a probe").to_str().expect("a UTF-8 target directory").to_owned();
     built.push((name, path.clone()));
     path
 }

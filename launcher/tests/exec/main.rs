@@ -5,7 +5,12 @@
 //! `tools` runs what people run. All of them go through `harness`. The probes are C, built by `cc` at test time, because they need exact control over system calls.
 //! Everything acts on a temporary directory, on loopback and on processes of the test's own.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot be set up must fail loudly")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot be set up must fail loudly"
+)]
 #![expect(clippy::print_stderr, reason = "a skipped check says so on the test's own output")]
 
 mod command_line;

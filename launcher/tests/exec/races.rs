@@ -28,7 +28,8 @@ impl Swapper {
         let thread = thread::spawn(move || {
             let mut swaps = 0;
             while !told.load(Ordering::Relaxed) {
-                renameat2(AT_FDCWD, &one, AT_FDCWD, &other, RenameFlags::RENAME_EXCHANGE).expect("an exchange");
+                renameat2(AT_FDCWD, &one, AT_FDCWD, &other, RenameFlags::RENAME_EXCHANGE)
+                    .expect("an exchange");
                 swaps += 1;
                 // Without a rest the two meet in lock step on a small machine.
                 for _ in 0..(swaps * 37) % 2000 {

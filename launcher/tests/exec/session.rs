@@ -30,12 +30,18 @@ fn same(words: impl Fn(&World) -> Vec<String>, input: &[u8]) -> Outcome {
         let world = free();
         let line = words(&world);
         let line: Vec<&str> = line.iter().map(String::as_str).collect();
-        let outcome = if under_gait { world.gait_with(&line, input) } else { world.native_with(&line, input) };
+        let outcome =
+            if under_gait { world.gait_with(&line, input) } else { world.native_with(&line, input) };
         (outcome, world.root().to_str().expect("UTF-8").to_owned())
     };
     let ((native, native_root), (gait, gait_root)) = (run(false), run(true));
     assert_eq!(gait.code(), native.code(), "{gait:?}\n{native:?}");
-    assert_eq!(gait.stdout.replace(&gait_root, "ROOT"), native.stdout.replace(&native_root, "ROOT"), "{}", gait.stderr);
+    assert_eq!(
+        gait.stdout.replace(&gait_root, "ROOT"),
+        native.stdout.replace(&native_root, "ROOT"),
+        "{}",
+        gait.stderr
+    );
     gait.expect_clean();
     gait
 }
@@ -86,7 +92,8 @@ fn what_cannot_run_is_127_or_126() {
 
 #[test]
 fn a_large_input_goes_through() {
-    let input: Vec<u8> = (0..4_000_000u32).flat_map(|i| [b'a' + u8::try_from(i % 26).expect("small")]).collect();
+    let input: Vec<u8> =
+        (0..4_000_000u32).flat_map(|i| [b'a' + u8::try_from(i % 26).expect("small")]).collect();
     let outcome = same(shell("cat"), &input);
     assert_eq!(outcome.stdout.len(), input.len());
     same(shell("wc -c; head -c 5"), &input);
@@ -144,15 +151,22 @@ fn a_stopped_session_goes_on() {
 #[test]
 fn the_workload_inherits_what_it_would() {
     let program = probe("workload");
-    same(shell(&format!("{program} tree; trap '' USR1; {program} tree; umask 077; {program} tree; ulimit -n 100; {program} tree; nice {program} tree")), b"");
+    same(
+        shell(&format!(
+            "{program} tree; trap '' USR1; {program} tree; umask 077; {program} tree; ulimit -n 100; {program} tree; nice {program} tree"
+        )),
+        b"",
+    );
     same(shell(&format!("{program} fds; {program} fds 7<open/file; pwd; ls -l /proc/self/fd | wc -l")), b"");
 }
 
 #[test]
 fn files_get_the_same_mode_and_owner() {
     same(
-        shell("cd open; for m in 000 022 027 077; do umask $m; : >f$m; mkdir d$m; mkfifo p$m; done; stat -c '%n %a %u %g %F' f* d* p*; \
-               umask 0; mkdir -m 2775 sg; : >sg/x; stat -c '%a %g' sg sg/x; ln f022 h; ln -s f022 s; stat -c '%h' h; readlink s"),
+        shell(
+            "cd open; for m in 000 022 027 077; do umask $m; : >f$m; mkdir d$m; mkfifo p$m; done; stat -c '%n %a %u %g %F' f* d* p*; \
+               umask 0; mkdir -m 2775 sg; : >sg/x; stat -c '%a %g' sg sg/x; ln f022 h; ln -s f022 s; stat -c '%h' h; readlink s",
+        ),
         b"",
     );
 }
@@ -162,9 +176,39 @@ fn failures_that_policy_has_nothing_to_do_with_look_the_same() {
     let long = "n".repeat(300);
     let deep = format!("/tmp/{}", "d/".repeat(2100));
     let mut steps = String::new();
-    for path in ["${ws}/absent", "${ws}/open", "${ws}/open/file/x", "${ws}/loop", "", "/", "/proc/self/root", "/proc/self/mem", "/dev/null", "/dev/full", "/proc/1/environ", long.as_str(), deep.as_str(), "${ws}/open/file/", "${ws}/dangling", "${ws}/to-dir/"] {
-        for flags in ["RDONLY", "WRONLY", "RDWR", "WRONLY|CREAT", "WRONLY|CREAT|EXCL", "RDONLY|DIRECTORY", "RDONLY|NOFOLLOW", "WRONLY|TRUNC", "RDWR|TMPFILE", "RDONLY|PATH"] {
-            if path.starts_with("/proc/self/mem") && flags != "RDONLY" || path == "/dev/null" && flags.contains("TRUNC") {
+    for path in [
+        "${ws}/absent",
+        "${ws}/open",
+        "${ws}/open/file/x",
+        "${ws}/loop",
+        "",
+        "/",
+        "/proc/self/root",
+        "/proc/self/mem",
+        "/dev/null",
+        "/dev/full",
+        "/proc/1/environ",
+        long.as_str(),
+        deep.as_str(),
+        "${ws}/open/file/",
+        "${ws}/dangling",
+        "${ws}/to-dir/",
+    ] {
+        for flags in [
+            "RDONLY",
+            "WRONLY",
+            "RDWR",
+            "WRONLY|CREAT",
+            "WRONLY|CREAT|EXCL",
+            "RDONLY|DIRECTORY",
+            "RDONLY|NOFOLLOW",
+            "WRONLY|TRUNC",
+            "RDWR|TMPFILE",
+            "RDONLY|PATH",
+        ] {
+            if path.starts_with("/proc/self/mem") && flags != "RDONLY"
+                || path == "/dev/null" && flags.contains("TRUNC")
+            {
                 continue;
             }
             steps += &format!("open\t{flags}\t{path}\nopenat2\t{flags}\t{path}\n");
@@ -172,15 +216,27 @@ fn failures_that_policy_has_nothing_to_do_with_look_the_same() {
         if path.starts_with("/proc") || path.starts_with("/dev") {
             continue;
         }
-        steps += &format!("mkdir\t{path}\nrmdir\t{path}\nunlink\t{path}\nmkfifo\t{path}\nsymlink\tx\t{path}\nsymlink\t\t{path}\n");
-        steps += &format!("rename\t{path}\t${{ws}}/open/r\nrename\t${{ws}}/open/file\t{path}\nlink\t{path}\t${{ws}}/open/l\nlink\t${{ws}}/keep/file\t{path}\n");
-        steps += &format!("exec\t{path}\nchmod\t{path}\t0644\ntruncate\t{path}\t0\ntruncate\t{path}\t-1\nutime\t{path}\nsetxattr\t{path}\nremovexattr\t{path}\nchown\t{path}\n");
-        steps += &format!("exchange\t${{ws}}/keep/file\t{path}\nnoreplace\t${{ws}}/keep/file\t{path}\nbind_path\t{path}\nconnect\tstream\t{path}\n");
+        steps += &format!(
+            "mkdir\t{path}\nrmdir\t{path}\nunlink\t{path}\nmkfifo\t{path}\nsymlink\tx\t{path}\nsymlink\t\t{path}\n"
+        );
+        steps += &format!(
+            "rename\t{path}\t${{ws}}/open/r\nrename\t${{ws}}/open/file\t{path}\nlink\t{path}\t${{ws}}/open/l\nlink\t${{ws}}/keep/file\t{path}\n"
+        );
+        steps += &format!(
+            "exec\t{path}\nchmod\t{path}\t0644\ntruncate\t{path}\t0\ntruncate\t{path}\t-1\nutime\t{path}\nsetxattr\t{path}\nremovexattr\t{path}\nchown\t{path}\n"
+        );
+        steps += &format!(
+            "exchange\t${{ws}}/keep/file\t{path}\nnoreplace\t${{ws}}/keep/file\t{path}\nbind_path\t{path}\nconnect\tstream\t{path}\n"
+        );
         if path == "/" || path == "${ws}/open" {
             continue;
         }
     }
-    let steps = steps.lines().filter(|line| !line.contains("\t\t/\n") && !line.ends_with("\t/") || line.starts_with("open")).map(|line| format!("{line}\n")).collect::<String>();
+    let steps = steps
+        .lines()
+        .filter(|line| !line.contains("\t\t/\n") && !line.ends_with("\t/") || line.starts_with("open"))
+        .map(|line| format!("{line}\n"))
+        .collect::<String>();
     let program = probe("steps");
     let run = |under_gait: bool| {
         let world = free();
@@ -188,7 +244,11 @@ fn failures_that_policy_has_nothing_to_do_with_look_the_same() {
         std::os::unix::fs::symlink("nowhere/x", world.ws().join("dangling")).expect("a symlink");
         std::os::unix::fs::symlink("open", world.ws().join("to-dir")).expect("a symlink");
         let input = world.fill(&steps, 0);
-        let outcome = if under_gait { world.gait_with(&[&program], input.as_bytes()) } else { world.native_with(&[&program], input.as_bytes()) };
+        let outcome = if under_gait {
+            world.gait_with(&[&program], input.as_bytes())
+        } else {
+            world.native_with(&[&program], input.as_bytes())
+        };
         assert_eq!(outcome.code(), 0, "{outcome:?}");
         outcome.stdout
     };
@@ -197,19 +257,49 @@ fn failures_that_policy_has_nothing_to_do_with_look_the_same() {
         .lines()
         .zip(native.lines().zip(gait.lines()))
         .filter(|(_, (native, gait))| native != gait)
-        .map(|(step, (native, gait))| format!("{}: {native} became {gait}", step.replace('\t', " ").chars().take(120).collect::<String>()))
+        .map(|(step, (native, gait))| {
+            format!(
+                "{}: {native} became {gait}",
+                step.replace('\t', " ").chars().take(120).collect::<String>()
+            )
+        })
         .collect();
-    assert!(native.lines().count() > 300 && differences.is_empty(), "{} differences\n{}", differences.len(), differences.join("\n"));
+    assert!(
+        native.lines().count() > 300 && differences.is_empty(),
+        "{} differences\n{}",
+        differences.len(),
+        differences.join("\n")
+    );
 }
 
 #[test]
 fn shells_pipes_and_jobs_work() {
     same(shell("for i in 1 2 3; do (sleep 0.0$i; echo $i) & done; wait; echo done"), b"");
-    same(shell("seq 1 20000 | sort -rn | head -3 | tr '\\n' ' '; (exit 3); echo $?; sh -c 'kill -9 $$'; echo $?"), b"");
-    same(shell("sleep 5 & kill -TERM $!; wait $!; echo $?; kill -0 $$ && echo self; kill -0 -- -$$ 2>/dev/null; echo $?"), b"");
-    same(shell("cat <<X | (read a; echo [$a])\nheredoc\nX\nexec 5>open/five; echo hi >&5; exec 5>&-; cat open/five"), b"");
+    same(
+        shell(
+            "seq 1 20000 | sort -rn | head -3 | tr '\\n' ' '; (exit 3); echo $?; sh -c 'kill -9 $$'; echo $?",
+        ),
+        b"",
+    );
+    same(
+        shell(
+            "sleep 5 & kill -TERM $!; wait $!; echo $?; kill -0 $$ && echo self; kill -0 -- -$$ 2>/dev/null; echo $?",
+        ),
+        b"",
+    );
+    same(
+        shell(
+            "cat <<X | (read a; echo [$a])\nheredoc\nX\nexec 5>open/five; echo hi >&5; exec 5>&-; cat open/five",
+        ),
+        b"",
+    );
     if which("bash").is_some() {
-        same(|_| ["bash", "-c", "diff <(seq 3) <(seq 4); coproc cat; echo x >&${COPROC[1]}; read -u ${COPROC[0]} y; echo $y; kill $COPROC_PID"].map(str::to_owned).to_vec(), b"");
+        same(
+            |_| {
+                ["bash", "-c", "diff <(seq 3) <(seq 4); coproc cat; echo x >&${COPROC[1]}; read -u ${COPROC[0]} y; echo $y; kill $COPROC_PID"].map(str::to_owned).to_vec()
+            },
+            b"",
+        );
     }
 }
 
@@ -218,7 +308,8 @@ fn make_runs_in_parallel() {
     let Some(_) = which("make") else { return skipped("make -j8", "no make") };
     same(
         |world| {
-            let rules: String = (0..60).map(|i| format!("t{i}:\n\t@sh -c 'echo {i} >$@; test -s $@'\n")).collect();
+            let rules: String =
+                (0..60).map(|i| format!("t{i}:\n\t@sh -c 'echo {i} >$@; test -s $@'\n")).collect();
             let all: String = (0..60).map(|i| format!(" t{i}")).collect();
             world.write("ws/open/Makefile", format!("all:{all}\n{rules}"));
             ["make", "-s", "-j8", "-C", "open"].map(str::to_owned).to_vec()
@@ -281,7 +372,8 @@ fn nothing_stray_is_left() {
     assert_eq!(world.native(&["git", "status", "--porcelain"]).stdout, status);
     assert_eq!(listing(&world), files);
     assert_eq!(fs::read_to_string("/proc/self/mountinfo").expect("procfs"), mounts);
-    let left: Vec<_> = fs::read_dir(world.out()).expect("a directory").flatten().map(|entry| entry.file_name()).collect();
+    let left: Vec<_> =
+        fs::read_dir(world.out()).expect("a directory").flatten().map(|entry| entry.file_name()).collect();
     assert!(left.iter().all(|name| name.to_string_lossy().starts_with("run")), "{left:?}");
     world.assert_no_survivor(Duration::from_millis(500));
 }
@@ -301,7 +393,11 @@ fn open_to_all(world: &World) {
 /// What must hold whoever runs gait.
 fn holds_for(world: &World) {
     open_to_all(world);
-    let outcome = world.gait(&["sh", "-c", "cat keep/file; cat secret/file; echo x >open/made; rm -f keep/file; (setsid sleep 100 &); echo end"]);
+    let outcome = world.gait(&[
+        "sh",
+        "-c",
+        "cat keep/file; cat secret/file; echo x >open/made; rm -f keep/file; (setsid sleep 100 &); echo end",
+    ]);
     outcome.expect_code(0);
     assert_eq!(outcome.stdout, "keep\nend\n", "{}", outcome.stderr);
     assert_eq!(outcome.blocked().len(), 2, "{}", outcome.stderr);
@@ -317,7 +413,16 @@ fn a_plain_user_can_run_it() {
     }
     let Some(_) = which("setpriv") else { return skipped("another user", "no setpriv") };
     let mut world = World::new();
-    world.wrapper(["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all"]);
+    world.wrapper([
+        "setpriv",
+        "--reuid",
+        "65534",
+        "--regid",
+        "65534",
+        "--clear-groups",
+        "--bounding-set=-all",
+        "--inh-caps=-all",
+    ]);
     holds_for(&world);
 }
 

@@ -76,14 +76,19 @@ fn is_dead(pid: i32) -> bool {
     // The threads of a killed process end one by one; it is dead when no task is left that could run.
     fs::read_dir(format!("/proc/{pid}/task")).map_or(true, |tasks| {
         tasks.flatten().all(|task| {
-            fs::read_to_string(task.path().join("stat"))
-                .map_or(true, |stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['Z', 'X'])))
+            fs::read_to_string(task.path().join("stat")).map_or(true, |stat| {
+                stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['Z', 'X']))
+            })
         })
     })
 }
 
 fn newest(dir: &Path) -> Option<SystemTime> {
-    fs::read_dir(dir).expect("a directory").flatten().filter_map(|entry| entry.metadata().ok()?.modified().ok()).max()
+    fs::read_dir(dir)
+        .expect("a directory")
+        .flatten()
+        .filter_map(|entry| entry.metadata().ok()?.modified().ok())
+        .max()
 }
 
 #[test]
@@ -91,14 +96,19 @@ fn nothing_survives_and_nothing_happens_after_the_judge_is_killed() {
     for whom in [Whom::Supervisor, Whom::Guard] {
         for turn in 0..4u64 {
             let world = World::new();
-            let mut session = Session::start(world.command(&[&probe("workload"), "writers", &world.at("open"), "6"]));
+            let mut session =
+                Session::start(world.command(&[&probe("workload"), "writers", &world.at("open"), "6"]));
             session.until_ready();
             thread::sleep(Duration::from_millis(20 + 35 * turn));
             let dead = session.kill(whom);
             let took = world.assert_no_survivor(GRACE);
             let last = newest(&world.ws().join("open")).expect("the writers wrote");
             if whom == Whom::Supervisor {
-                assert!(last <= dead, "a file is {:?} younger than the judge's death", last.duration_since(dead));
+                assert!(
+                    last <= dead,
+                    "a file is {:?} younger than the judge's death",
+                    last.duration_since(dead)
+                );
                 let status = world.wait(&mut session.guard).expect("the guard ends by itself");
                 assert_eq!(status.code(), Some(125), "{whom:?}");
             } else {
@@ -115,7 +125,8 @@ fn nothing_survives_a_death_during_start_up() {
     for whom in [Whom::Supervisor, Whom::Guard] {
         for turn in 0..25u64 {
             let world = World::new();
-            let mut session = Session::start(world.command(&[&probe("workload"), "writers", &world.at("open"), "3"]));
+            let mut session =
+                Session::start(world.command(&[&probe("workload"), "writers", &world.at("open"), "3"]));
             let wait = Instant::now() + Duration::from_micros(turn * 700);
             while Instant::now() < wait {
                 std::hint::spin_loop();
@@ -123,7 +134,10 @@ fn nothing_survives_a_death_during_start_up() {
             session.kill(whom);
             world.assert_no_survivor(GRACE);
             assert!(world.wait(&mut session.guard).is_some(), "the guard does not end by itself");
-            assert!(world.runpacks().is_empty() || whom == Whom::Supervisor, "a killed session is not sealed as whole");
+            assert!(
+                world.runpacks().is_empty() || whom == Whom::Supervisor,
+                "a killed session is not sealed as whole"
+            );
         }
     }
 }

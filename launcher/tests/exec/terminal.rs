@@ -19,7 +19,8 @@ pub(crate) fn talk(world: &World, words: &[&str], steps: &[Value]) -> Option<(i6
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/exec/probe/terminal.py");
     let plan = json!({"argv": words, "talk": steps}).to_string();
     let outcome = world.native(&["python3", script, &plan]);
-    let told: Value = serde_json::from_str(&outcome.stdout).unwrap_or_else(|error| panic!("{error}: {outcome:?}"));
+    let told: Value =
+        serde_json::from_str(&outcome.stdout).unwrap_or_else(|error| panic!("{error}: {outcome:?}"));
     let transcript = told["transcript"].as_str().expect("a transcript").to_owned();
     assert_eq!(told["ok"], json!(true), "waited for {} in\n{transcript}", told["failed"]);
     Some((told["status"].as_i64().expect("a status"), transcript))
@@ -54,7 +55,11 @@ fn control_c_ends_the_workload() {
 fn control_c_can_be_caught() {
     let world = free();
     let steps = [json!({"expect": "ready"}), json!({"send": "\u{3}"}), json!({"expect": "caught"})];
-    if let Some((status, _)) = talk_under_gait(&world, &["sh", "-c", "trap 'echo caught; exit 9' INT; echo ready; while :; do sleep 0.05; done"], &steps) {
+    if let Some((status, _)) = talk_under_gait(
+        &world,
+        &["sh", "-c", "trap 'echo caught; exit 9' INT; echo ready; while :; do sleep 0.05; done"],
+        &steps,
+    ) {
         assert_eq!(status, 9);
     }
 }
@@ -84,7 +89,8 @@ fn a_shell_can_stop_and_resume_gait() {
     let Some(_) = which("bash") else { return skipped("job control", "no bash") };
     let world = free();
     let line = gait_words(&world, &["sh", "-c", "echo began; sleep 0.3; echo ended; exit 6"]);
-    let start = line.iter().map(|word| format!("'{}'", word.replace('\'', "'\\''"))).collect::<Vec<_>>().join(" ");
+    let start =
+        line.iter().map(|word| format!("'{}'", word.replace('\'', "'\\''"))).collect::<Vec<_>>().join(" ");
     let steps = [
         json!({"expect": "\\$ "}),
         json!({"send": format!("{start}\n")}),
@@ -129,7 +135,9 @@ fn an_interactive_shell_has_job_control() {
         json!({"expect": "code=130"}),
         json!({"send": "exit 11\n"}),
     ];
-    if let Some((status, transcript)) = talk_under_gait(&world, &["bash", "--norc", "--noprofile", "-i"], &steps) {
+    if let Some((status, transcript)) =
+        talk_under_gait(&world, &["bash", "--norc", "--noprofile", "-i"], &steps)
+    {
         assert_eq!(status, 11, "{transcript}");
         assert!(!transcript.contains("no job control"), "{transcript}");
     }
@@ -141,7 +149,9 @@ fn nothing_can_be_typed_into_the_terminal() {
     let script = "import fcntl,termios,sys\n\
                   try:\n  fcntl.ioctl(0,termios.TIOCSTI,b'x'); print('typed')\n\
                   except OSError as e: print('errno',e.errno)\n";
-    if let Some((_, transcript)) = talk_under_gait(&world, &["python3", "-c", script], &[json!({"expect": "errno|typed"})]) {
+    if let Some((_, transcript)) =
+        talk_under_gait(&world, &["python3", "-c", script], &[json!({"expect": "errno|typed"})])
+    {
         assert!(transcript.contains("errno 1"), "{transcript}");
     }
 }
@@ -155,7 +165,11 @@ fn an_approval_can_be_given_on_the_terminal() {
     for (answer, done) in [("a\n", true), ("b\n", false)] {
         let world = World::new();
         world.set_policy(&policy, 0);
-        let steps = [json!({"expect": "Ask before keep is changed"}), json!({"send": answer}), json!({"expect": "end"})];
+        let steps = [
+            json!({"expect": "Ask before keep is changed"}),
+            json!({"send": answer}),
+            json!({"expect": "end"}),
+        ];
         if talk_under_gait(&world, &["sh", "-c", "echo x >keep/new; echo end"], &steps).is_some() {
             assert_eq!(world.exists("ws/keep/new"), done, "{answer:?}");
         }
@@ -166,5 +180,11 @@ fn an_approval_can_be_given_on_the_terminal() {
     world.gait(&["sh", "-c", "echo x >keep/new"]);
     assert!(!world.exists("ws/keep/new"));
     let evidence = Evidence::read(&world.runpack());
-    assert!(evidence.records.iter().any(|record| record.reason_codes.iter().any(|code| code == "approval_unavailable")), "{evidence:?}");
+    assert!(
+        evidence
+            .records
+            .iter()
+            .any(|record| record.reason_codes.iter().any(|code| code == "approval_unavailable")),
+        "{evidence:?}"
+    );
 }

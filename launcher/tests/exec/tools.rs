@@ -42,7 +42,13 @@ fn runs_clean(tools: &[&str], script: &str) {
     }
     let native = repository();
     let expected = native.native(&["sh", "-ec", script]);
-    assert_eq!(expected.code(), 0, "the script fails without gait too\n{}{}", expected.stdout, expected.stderr);
+    assert_eq!(
+        expected.code(),
+        0,
+        "the script fails without gait too\n{}{}",
+        expected.stdout,
+        expected.stderr
+    );
     let status = native.native(&["git", "status", "--porcelain"]).stdout;
 
     let world = repository();
