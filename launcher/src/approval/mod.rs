@@ -102,7 +102,7 @@ impl Desk {
         if process::write(line.as_fd(), &message).is_err() {
             return Approval::Unavailable;
         }
-        let answer = self.wait(number, why.approval_timeout.unwrap_or(TIMEOUT));
+        let answer = self.wait(number, timeout_of(why));
         if answer == Approval::Session {
             self.state().session.insert(subject, Approval::Session);
         }
@@ -137,6 +137,10 @@ impl Desk {
     }
 }
 
+fn timeout_of(why: &Explanation) -> Duration {
+    why.approval.as_ref().and_then(|approval| approval.timeout_s).map_or(TIMEOUT, Duration::from_secs)
+}
+
 fn question(action: &Action<'_>, why: &Explanation) -> String {
     let mut text = format!("{} {}", action.class(), object_text(&action.object));
     if let Some(argv) = action.argv {
@@ -150,7 +154,7 @@ fn question(action: &Action<'_>, why: &Explanation) -> String {
     if !action.image.is_empty() {
         text.push_str(&format!("\n  by: {}", gait_agent::intent::path_text(action.image)));
     }
-    if let Some(rule) = &why.rule {
+    if let Some(rule) = &why.matched_rule {
         text.push_str(&format!("\n  rule: {rule}"));
     }
     if let Some(justification) = &why.justification {

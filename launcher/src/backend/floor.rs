@@ -4,7 +4,7 @@
 //! mistake of ours could do. Landlock cannot express a hole in an allowed tree, names of files, or operations.
 
 use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
+use std::path::Path;
 
 use gait_agent::policy::Floor;
 use landlock::{
@@ -76,8 +76,8 @@ pub(crate) fn restrict(floor: &Floor) -> Result<bool, FloorError> {
     let all = AccessFs::from_all(HANDLED);
     let mut ruleset =
         Ruleset::default().set_compatibility(CompatLevel::BestEffort).handle_access(all)?.create()?;
-    let own = [PathBuf::from(OWN_READS)];
-    let lists: [(&[PathBuf], landlock::BitFlags<AccessFs>); 5] = [
+    let own = [OWN_READS.to_owned()];
+    let lists: [(&[String], landlock::BitFlags<AccessFs>); 5] = [
         (&floor.read, rights(true, false, false, false)),
         (&floor.write, rights(false, true, false, false)),
         (&floor.delete, rights(false, false, true, false)),
@@ -87,7 +87,7 @@ pub(crate) fn restrict(floor: &Floor) -> Result<bool, FloorError> {
     for (paths, rights) in lists {
         for path in paths {
             // A hierarchy that does not exist yet begins at its nearest ancestor: a floor may be wider, never narrower.
-            let Some((fd, is_directory)) = nearest(path) else { continue };
+            let Some((fd, is_directory)) = nearest(Path::new(path)) else { continue };
             let rights = if is_directory { rights } else { rights & AccessFs::from_file(HANDLED) };
             if !rights.is_empty() {
                 ruleset = ruleset.add_rule(PathBeneath::new(fd, rights))?;
@@ -97,7 +97,7 @@ pub(crate) fn restrict(floor: &Floor) -> Result<bool, FloorError> {
     Ok(holds(&ruleset.restrict_self()?))
 }
 
-fn nearest(path: &std::path::Path) -> Option<(PathFd, bool)> {
+fn nearest(path: &Path) -> Option<(PathFd, bool)> {
     path.ancestors().find_map(|ancestor| {
         let fd = PathFd::new(ancestor).ok()?;
         Some((fd, ancestor.is_dir()))

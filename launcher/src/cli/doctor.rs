@@ -65,8 +65,10 @@ fn text(report: &Report, summary: &str) -> String {
     }
     text.push_str("backends:\n");
     for (name, backend) in &report.backends {
-        let levels: Vec<String> = backend.classes.iter().map(|(class, level)| format!("{class} {level}")).collect();
-        let detail = if backend.reason.is_empty() { levels.join(", ") } else { format!("absent: {}", backend.reason) };
+        let levels: Vec<String> =
+            backend.classes.iter().map(|(class, level)| format!("{class} {level}")).collect();
+        let detail =
+            if backend.reason.is_empty() { levels.join(", ") } else { format!("absent: {}", backend.reason) };
         text.push_str(&format!("  {name:<8} {detail}\n"));
     }
     text

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use gait_agent::gate::Verdict;
-use gait_agent::intent::{Capture, SessionFacts};
+use gait_agent::intent::{Capture, SessionFacts, path_text};
+use gait_agent::policy::CompiledPolicy;
 use gait_agent::sign::{Digest, SigningKey};
 use gait_agent::trace::{Ending, RecorderOptions, Totals};
 use serde_json::{Map, Value, json};
@@ -120,18 +121,19 @@ pub(super) fn exec(args: &Exec, json: bool) -> Result<Answer, CliError> {
     let workspace = workspace(args.workspace.as_deref())?;
     let facts = SessionFacts {
         identity: args.identity.clone().unwrap_or_else(|| format!("uid:{}", crate::sys::process::real_uid())),
-        workspace: workspace.to_string_lossy().into_owned(),
+        workspace: path_text(workspace.as_os_str().as_bytes()).into_owned(),
         run_id: run_id.clone(),
     };
-    let choice = PolicyChoice { name: &args.policy, facts: &facts };
-    let (policy, compiled) = session_config::load(&choice)?;
-    session_config::check_backend(&policy)?;
+    let out_dir = absolute(&args.out_dir)?;
+    let policy =
+        session_config::load(&PolicyChoice { name: &args.policy, facts: &facts, out_dir: &out_dir })?;
+    session_config::check_enforceable(&policy)?;
     let key = || load_key(args);
     key()?;
     let workload = workload(args, &policy, &run_id)?;
     let identity = Identity {
         facts,
-        policy_digest: policy.digest(),
+        policy_digest: policy.policy().digest(),
         program: workload.program.as_bytes().to_vec(),
         command_digest: command_digest(&args.command),
         options: RecorderOptions {
@@ -143,11 +145,11 @@ pub(super) fn exec(args: &Exec, json: bool) -> Result<Answer, CliError> {
             ..RecorderOptions::default()
         },
     };
-    let out_dir = absolute(&args.out_dir)?;
     let run = RunDirectory::create(&out_dir, &run_id).map_err(evidence_error)?;
     let plan = Plan {
         workload,
-        policy: compiled,
+        hidden: hidden(args),
+        policy,
         identity,
         simulate: args.simulate,
         allow_degraded: args.allow_degraded,
@@ -174,6 +176,14 @@ fn absolute(path: &Path) -> Result<PathBuf, CliError> {
     std::path::absolute(path).map_err(|error| CliError::input("--out-dir").because(error))
 }
 
+/// What the workload may not even read: the per-user key, and the one that is named.
+fn hidden(args: &Exec) -> Vec<Vec<u8>> {
+    let mut hidden = session_config::hidden();
+    let named = args.private_key.as_deref().map(session_config::resolve);
+    hidden.extend(named.map(|path| path.into_os_string().into_encoded_bytes()));
+    hidden
+}
+
 fn load_key(args: &Exec) -> Result<SigningKey, CliError> {
     let source = PrivateSource { path: args.private_key.clone(), env: args.private_key_env.clone() };
     Ok(keyring::signing_key(args.key_mode, &source, DevKey::PerUser)?.0)
@@ -189,7 +199,7 @@ fn command_digest(command: &[OsString]) -> Digest {
     Digest::sha256(&joined)
 }
 
-fn workload(args: &Exec, policy: &gait_agent::policy::Policy, run_id: &str) -> Result<Workload, CliError> {
+fn workload(args: &Exec, policy: &CompiledPolicy, run_id: &str) -> Result<Workload, CliError> {
     let name = args.command.first().ok_or_else(|| CliError::input("the program is missing"))?;
     let path = std::env::var_os("PATH");
     let program = command::find(name, path.as_deref()).map_err(command_error)?;

@@ -122,6 +122,12 @@ impl std::fmt::Debug for Evidence {
     }
 }
 
+/// Returns the gate's decision of an event. A word that is none can only come from a supervisor that lost its mind: then
+/// the event stands as blocked.
+pub(crate) fn decision(event: &Event<'_>) -> Decision {
+    Decision::from_u64(event.decision).unwrap_or(Decision::NEVER)
+}
+
 /// The final verdict of an event: what the policy said, what was answered, whether it was carried out.
 pub(crate) fn final_verdict(decision: Decision, event: &Event<'_>) -> Verdict {
     match decision.verdict() {
@@ -144,7 +150,7 @@ pub(crate) fn reasons(policy: &CompiledPolicy, decision: Decision, approval: App
         Approval::TimedOut => Some("approval_timed_out"),
     };
     codes.extend(answer.map(str::to_owned));
-    Reasons { codes, violations: why.violations, matched_rule: why.rule }
+    Reasons { codes, violations: why.violations, matched_rule: why.matched_rule }
 }
 
 impl Evidence {
@@ -192,7 +198,7 @@ impl Evidence {
         event: &Event<'_>,
         policy: &CompiledPolicy,
     ) -> Result<bool, EvidenceError> {
-        let decision = Decision::from_u64(event.decision);
+        let decision = decision(event);
         let simulated = (!event.enforced).then(|| decision.verdict());
         let seen = Observation {
             at_ns: event.at_ns,

@@ -35,6 +35,8 @@ const TOLD: u32 = 200;
 pub(crate) struct Plan {
     pub(crate) workload: Workload,
     pub(crate) policy: CompiledPolicy,
+    /// Paths that the workload may not even read.
+    pub(crate) hidden: Vec<Vec<u8>>,
     pub(crate) identity: Identity,
     pub(crate) simulate: bool,
     /// Accept a host on which the backend is weaker than it could be.
@@ -116,8 +118,8 @@ pub(crate) fn run(
     plan: Plan,
     key: impl FnOnce() -> Result<SigningKey, String>,
 ) -> Result<Outcome, SessionError> {
-    let Plan { workload, policy, identity, simulate, allow_degraded, run, keep_stdout } = plan;
-    match begin(&workload, policy, simulate, keep_stdout) {
+    let Plan { workload, policy, hidden, identity, simulate, allow_degraded, run, keep_stdout } = plan;
+    match begin(&workload, policy, hidden, simulate, keep_stdout) {
         Err(error) => {
             run.discard();
             Err(error)
@@ -187,6 +189,7 @@ impl From<EvidenceError> for EvidenceOr {
 fn begin(
     workload: &Workload,
     policy: CompiledPolicy,
+    hidden: Vec<Vec<u8>>,
     simulate: bool,
     keep_stdout: bool,
 ) -> Result<Guard, SessionError> {
@@ -207,6 +210,7 @@ fn begin(
             drop((events, status, start, line, signals));
             let supervision = Supervision {
                 policy,
+                hidden,
                 simulate,
                 events: producer,
                 status: status_end,
@@ -332,7 +336,7 @@ impl Guard {
 
     fn record(&mut self, event: &Event<'_>, evidence: &mut Evidence) -> Result<(), EvidenceError> {
         let first = evidence.record(event, &self.policy)?;
-        let decision = Decision::from_u64(event.decision);
+        let decision = evidence::decision(event);
         if first && event.enforced && evidence::final_verdict(decision, event) != Verdict::Allow {
             self.blocked += 1;
             self.tell_blocked(event, decision);
@@ -351,8 +355,8 @@ impl Guard {
         }
         self.told += 1;
         let why = self.policy.explain(decision);
-        let by = match (&why.rule, &why.location) {
-            (Some(rule), Some(location)) => format!(" by rule {rule} ({location})"),
+        let by = match (&why.matched_rule, &why.origin) {
+            (Some(rule), Some(origin)) => format!(" by rule {rule} ({origin})"),
             (Some(rule), None) => format!(" by rule {rule}"),
             (None, _) => format!(" ({})", why.reason_codes.join(", ")),
         };

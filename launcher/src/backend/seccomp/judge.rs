@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use gait_agent::action::Action;
+use gait_agent::action::{Action, Object};
 use gait_agent::gate::{Decision, Verdict};
 use gait_agent::policy::CompiledPolicy;
 
@@ -12,6 +12,11 @@ use crate::exec::event::{Approval, Event};
 use crate::sys::Errno;
 use crate::sys::ring::Producer;
 
+/// Returns whether what follows a directory's path makes a path at or below it.
+fn is_tail(rest: &[u8]) -> bool {
+    rest.is_empty() || rest.starts_with(b"/")
+}
+
 /// Actions that one call can be: a rename with something in its way.
 const MOST_ACTIONS: usize = 4;
 
@@ -19,6 +24,8 @@ const MOST_ACTIONS: usize = 4;
 #[derive(Debug)]
 pub(super) struct Judge {
     pub(super) policy: CompiledPolicy,
+    /// Paths that the workload may not even read, each with everything below it.
+    pub(super) hidden: Vec<Vec<u8>>,
     /// Nothing is stopped; records say so.
     pub(super) simulate: bool,
     pub(super) events: Mutex<Producer>,
@@ -38,12 +45,12 @@ impl Judge {
         may_block: bool,
         message: &mut Vec<u8>,
     ) -> Result<(), Stop> {
-        let strictest = actions.clone().map(|action| self.policy.decide(action).verdict()).max();
+        let strictest = actions.clone().map(|action| self.decide(action).verdict()).max();
         let strictest = strictest.unwrap_or(Verdict::Block);
         // All answers first, then all records: a call that must wait for an answer is handled again from the start.
         let mut judged = [None; MOST_ACTIONS];
         for (slot, action) in judged.iter_mut().zip(actions) {
-            let decision = self.policy.decide(action);
+            let decision = self.decide(action);
             let verdict = decision.verdict();
             // Where another action of the call is blocked anyway, nobody is asked.
             let ask = verdict == Verdict::RequireApproval && strictest == verdict && !self.simulate;
@@ -63,6 +70,17 @@ impl Judge {
         }
     }
 
+    /// Decides about one action.
+    pub(super) fn decide(&self, action: &Action<'_>) -> Decision {
+        if let Object::Path(path) = action.object {
+            let below = |hidden: &Vec<u8>| path.strip_prefix(hidden.as_slice()).is_some_and(is_tail);
+            if self.hidden.iter().any(below) {
+                return Decision::NEVER;
+            }
+        }
+        self.policy.decide(action)
+    }
+
     fn ask(&self, action: &Action<'_>, decision: Decision, may_block: bool) -> Result<Approval, Stop> {
         let explain = || self.policy.explain(decision);
         match self.desk.known(action, decision) {
@@ -80,7 +98,7 @@ impl Judge {
         action: &Action<'_>,
         message: &mut Vec<u8>,
     ) -> Result<(), Stop> {
-        self.record(tid, at_ns, action, Decision::refused(), Approval::None, message)?;
+        self.record(tid, at_ns, action, Decision::NEVER, Approval::None, message)?;
         if self.simulate { Ok(()) } else { Err(errno_of(action).into()) }
     }
 

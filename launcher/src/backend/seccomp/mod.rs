@@ -49,6 +49,8 @@ pub(crate) struct Workload {
 #[derive(Debug)]
 pub(crate) struct Supervision {
     pub(crate) policy: CompiledPolicy,
+    /// Paths that the workload may not even read.
+    pub(crate) hidden: Vec<Vec<u8>>,
     pub(crate) simulate: bool,
     pub(crate) events: Producer,
     pub(crate) status: OwnedFd,
@@ -92,7 +94,7 @@ impl<T> At<T> for Result<T, Errno> {
 }
 
 fn supervise_or_fail(supervision: Supervision, workload: &Workload, news: &OwnedFd) -> Result<(), Failure> {
-    let Supervision { policy, simulate, events, status, start, approvals } = supervision;
+    let Supervision { policy, hidden, simulate, events, status, start, approvals } = supervision;
     let mut keep: Vec<RawFd> = workload.keep.clone();
     keep.extend([status.as_raw_fd(), news.as_raw_fd(), start.as_raw_fd(), events.bell().as_raw_fd()]);
     keep.extend(approvals.as_ref().map(AsRawFd::as_raw_fd));
@@ -102,7 +104,7 @@ fn supervise_or_fail(supervision: Supervision, workload: &Workload, news: &Owned
     process::set_no_new_privs().at(Step::Process)?;
     let floored = !simulate && floor::is_available();
     let floored =
-        floored && floor::restrict(&policy.floor()).map_err(|_error| (Step::Landlock, Errno(libc::EPERM)))?;
+        floored && floor::restrict(policy.floor()).map_err(|_error| (Step::Landlock, Errno(libc::EPERM)))?;
     let scoped = !simulate && floor::can_scope();
 
     let needs = filter::Needs {
@@ -139,7 +141,7 @@ fn supervise_or_fail(supervision: Supervision, workload: &Workload, news: &Owned
     let Some((listener, killable)) = take_listener(&hello).at(Step::Listener)? else { return Ok(()) };
     let sync = listener.set_sync_wake_up().is_ok();
     let desk = Desk::new(approvals);
-    let judge = Judge { policy, simulate, events: Mutex::new(events), desk };
+    let judge = Judge { policy, hidden, simulate, events: Mutex::new(events), desk };
     let shared = Shared::new(listener, judge, tree, own_credentials(), scoped);
     supervisor::start(&shared).at(Step::Process)?;
     Status::Ready { floor: floored, scope: scoped, killable, sync }.send(news.as_fd());

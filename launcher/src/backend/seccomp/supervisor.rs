@@ -516,7 +516,7 @@ impl Worker {
 
     /// As [`Self::would_allow`], for several actions.
     pub(super) fn would_allow_all(&self, actions: &[Action<'_>]) -> bool {
-        actions.iter().all(|action| self.shared.judge.policy.decide(action).verdict() == Verdict::Allow)
+        actions.iter().all(|action| self.shared.judge.decide(action).verdict() == Verdict::Allow)
     }
 
     /// Records an action that never happens, whatever the policy says.
