@@ -16,6 +16,8 @@ pub(crate) struct Args {
 pub(crate) enum Bench {
     /// Measure programs under `gait exec` against native
     Exec(ExecArgs),
+    /// Measure decisions of the compiled policy
+    Gate(GateArgs),
     /// Be the measured program (used by `exec`)
     Probe(ProbeArgs),
 }
@@ -66,6 +68,15 @@ impl ExecArgs {
     pub(crate) fn scaled(&self, full: usize) -> usize {
         if self.report.quick { (full / 20).max(1) } else { full }
     }
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct GateArgs {
+    /// Timed decisions per class
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    pub(crate) decisions: u64,
+    #[command(flatten)]
+    pub(crate) report: ReportOptions,
 }
 
 #[derive(Debug, ClapArgs)]

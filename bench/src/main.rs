@@ -1,8 +1,8 @@
 //! Benchmarks of gait.
 //!
-//! `gait-bench exec` runs programs natively and under `gait exec`, interleaved, and reports medians and spread.
-//! `gait-bench probe` is the small program that `exec` measures system calls with; it is the same binary so that
-//! nothing else needs to be built.
+//! `gait-bench exec` runs programs natively and under `gait exec`, interleaved, and reports medians and spread;
+//! `gait-bench gate` times the compiled policy alone. `gait-bench probe` is the small program that `exec` measures
+//! system calls with; it is the same binary so that nothing else needs to be built.
 //!
 //! Timings depend on the host and on what else it does: a missed budget is printed, and fails the run only with
 //! `--check`.
@@ -13,6 +13,7 @@ mod args;
 mod budget;
 mod error;
 mod exec;
+mod gate;
 mod probe;
 mod report;
 mod stats;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
 fn run(bench: Bench) -> Result<ExitCode, BenchError> {
     match bench {
         Bench::Exec(args) => deliver(&exec::measure(&args)?, &args.report),
+        Bench::Gate(args) => deliver(&gate::measure(&args)?, &args.report),
         Bench::Probe(args) => {
             let line = probe::run(&args)?;
             writeln!(std::io::stdout(), "{line}").map_err(|e| BenchError::io("stdout", e))?;
