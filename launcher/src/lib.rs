@@ -9,4 +9,13 @@ pub mod atomic_file;
 pub mod cli;
 pub mod input;
 pub mod keyring;
+pub mod policy_source;
 pub mod run_id;
+pub mod session_config;
+pub mod toolgate;
+
+mod approval;
+mod backend;
+mod doctor;
+mod exec;
+mod sys;

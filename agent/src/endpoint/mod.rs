@@ -5,5 +5,5 @@ mod class;
 mod operation;
 
 pub use catalog::{CATALOG, Row, Treatment};
-pub use class::EndpointClass;
+pub use class::{EndpointClass, UnknownClass};
 pub use operation::{Operation, TargetKind};

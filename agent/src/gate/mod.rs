@@ -1,5 +1,16 @@
 //! The gate: verdicts, reasons, and the one evaluation that everything calls.
 
+mod decision;
+mod evaluate;
+mod outcome;
+pub mod reason;
 mod verdict;
 
-pub use verdict::Verdict;
+pub(crate) use evaluate::{base_matches, outcome, rule_matches};
+
+pub use decision::{Decision, Ground, InvalidDecision};
+pub use evaluate::{Facts, evaluate, evaluate_bound};
+pub use outcome::GateOutcome;
+pub use verdict::{UnknownVerdict, Verdict};
+
+pub use crate::policy::CompiledPolicy;

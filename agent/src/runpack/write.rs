@@ -1,11 +1,13 @@
 //! Writing runpacks: sorted entries, 1980 times, one compression level, so that equal input gives equal bytes.
 //!
-//! The manifest stands in the middle of the archive and needs the digests of the files after it, so the long files
-//! are read twice: once to digest them (and to derive intents and results, kept compressed), once to copy them.
+//! The manifest stands in the middle of the archive and needs the digests of the files after it. So the long files
+//! are digested first, and compressed on threads of their own meanwhile; those that are too long to be kept in memory
+//! even so are compressed when their turn comes.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, Write};
 use std::path::Path;
+use std::thread::ScopedJoinHandle;
 
 use serde::Serialize;
 use zip::write::SimpleFileOptions;
@@ -22,6 +24,9 @@ use crate::schema;
 use crate::sign::{CanonError, Digest, DigestHasher, Limits, ObjectWriter, SigningKey, canonical};
 use crate::timestamp::Timestamp;
 use crate::trace::{Ending, TraceRecord, intent_id};
+
+/// Longer files are not compressed into memory, so that sealing stays within the supervisor's share.
+const PACKED_IN_MEMORY_BYTES: u64 = 128 << 20;
 
 /// A runpack cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -135,8 +140,13 @@ pub fn seal<W: Write + Seek>(
     check_run_id(&run.run_id)?;
     let read_failed = |file| move |source| SealError::Read { file, source };
     let coverage = std::fs::read(files.coverage).map_err(read_failed(COVERAGE))?;
-    let (journal, journal_digest) = digest_journal(files.journal).map_err(read_failed(JOURNAL))?;
-    let derived = derive(files.traces)?;
+    let ((journal, journal_digest), derived, packed_journal, packed_traces) = std::thread::scope(|scope| {
+        let journal = scope.spawn(|| pack_file(JOURNAL, files.journal, PACKED_IN_MEMORY_BYTES));
+        let traces = scope.spawn(|| pack_file(TRACES, files.traces, PACKED_IN_MEMORY_BYTES));
+        let digested = digest_journal(files.journal).map_err(read_failed(JOURNAL))?;
+        let derived = derive(files.traces)?;
+        Ok::<_, SealError>((digested, derived, joined(journal)?, joined(traces)?))
+    })?;
     let timeline = vec![
         TimelineEvent { event: "start".to_owned(), ts: run.started_at, reference: String::new() },
         TimelineEvent {
@@ -166,11 +176,11 @@ pub fn seal<W: Write + Seek>(
         Entry::bytes(COVERAGE, coverage),
         Entry { name: INTENTS, digest: derived.intents.digest, contents: derived.intents.contents },
         Entry::bytes(JOURNAL_DIGEST, journal_digest),
-        Entry { name: JOURNAL, digest: journal, contents: Contents::File(files.journal) },
+        same(packed_journal, journal)?,
         Entry::bytes(REFS, canonical(&refs)?),
         Entry { name: RESULTS, digest: derived.results.digest, contents: derived.results.contents },
         Entry::bytes(RUN, canonical(&run_document)?),
-        Entry { name: TRACES, digest: derived.traces, contents: Contents::File(files.traces) },
+        same(packed_traces, derived.traces)?,
     ];
     let about = (run.run_id.as_str(), run.started_at, schema::PRODUCER_VERSION);
     write_archive(about, run.capture.as_str(), entries, Some(key), out)
@@ -236,6 +246,52 @@ fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> 
         return Err(io::Error::new(io::ErrorKind::InvalidData, "line exceeds the limit"));
     }
     Ok(!line.is_empty())
+}
+
+/// Compresses a file into memory, or, if it is too long for that, only digests it.
+fn pack_file<'a>(name: &'static str, path: &'a Path, limit: u64) -> Result<Entry<'a>, SealError> {
+    let read_failed = |source| SealError::Read { file: name, source };
+    let file = File::open(path).map_err(read_failed)?;
+    let small = file.metadata().map_err(read_failed)?.len() <= limit;
+    let mut packing = if small { Some(Packing::new(name)?) } else { None };
+    let mut hasher = DigestHasher::new();
+    each_chunk(file, read_failed, |chunk| match &mut packing {
+        // At most what was small when it was opened: a file that grows meanwhile is refused later.
+        Some(packing) => packing.write(chunk),
+        None => {
+            hasher.update(chunk);
+            Ok(())
+        }
+    })?;
+    match packing {
+        Some(packing) => packing.finish(),
+        None => Ok(Entry { name, digest: hasher.finish(), contents: Contents::File(path) }),
+    }
+}
+
+fn each_chunk(
+    file: File,
+    read_failed: impl Fn(io::Error) -> SealError,
+    mut each: impl FnMut(&[u8]) -> Result<(), SealError>,
+) -> Result<(), SealError> {
+    let mut file = file;
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer).map_err(&read_failed)? {
+            0 => return Ok(()),
+            length => each(&buffer[..length])?,
+        }
+    }
+}
+
+/// Holds what was packed against what was digested.
+fn same(packed: Entry<'_>, digest: Digest) -> Result<Entry<'_>, SealError> {
+    if packed.digest == digest { Ok(packed) } else { Err(SealError::Changed(packed.name)) }
+}
+
+/// Takes over what a thread made; a panic there goes on here.
+fn joined<T>(thread: ScopedJoinHandle<'_, Result<T, SealError>>) -> Result<T, SealError> {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 struct Derived<'a> {
@@ -328,19 +384,54 @@ fn write_entry<W: Write + Seek>(zip: &mut ZipWriter<W>, entry: Entry<'_>) -> Res
         }
         Contents::File(path) => {
             let read_failed = |source| SealError::Read { file: entry.name, source };
-            let mut file = File::open(path).map_err(read_failed)?;
+            let file = File::open(path).map_err(read_failed)?;
             zip.start_file(entry.name, options())?;
             let mut hasher = DigestHasher::new();
-            let mut buffer = vec![0; 1 << 16];
-            loop {
-                let length = file.read(&mut buffer).map_err(read_failed)?;
-                if length == 0 {
-                    break;
-                }
-                hasher.update(&buffer[..length]);
-                zip.write_all(&buffer[..length]).map_err(SealError::Write)?;
-            }
+            each_chunk(file, read_failed, |chunk| {
+                hasher.update(chunk);
+                zip.write_all(chunk).map_err(SealError::Write)
+            })?;
             if hasher.finish() == entry.digest { Ok(()) } else { Err(SealError::Changed(entry.name)) }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Which way a file takes is a matter of memory, never of bytes.
+    #[test]
+    fn a_long_file_is_packed_like_a_short_one() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join(TRACES);
+        let contents: Vec<u8> = (0..300_000_u32).flat_map(|at| (at % 977).to_le_bytes()).collect();
+        std::fs::write(&path, &contents).unwrap();
+        let archive = |limit| {
+            let entry = pack_file(TRACES, &path, limit).unwrap();
+            assert_eq!(entry.digest, Digest::sha256(&contents));
+            let kept = matches!(entry.contents, Contents::Packed(_));
+            assert_eq!(kept, limit > 0);
+            let mut out = Cursor::new(Vec::new());
+            let about = ("run_x", Timestamp::UNSET, "v");
+            write_archive(about, "reference", vec![entry], None, &mut out).unwrap();
+            out.into_inner()
+        };
+        assert_eq!(archive(0), archive(u64::MAX));
+    }
+
+    #[test]
+    fn a_file_that_changes_while_it_is_packed_is_refused() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join(JOURNAL);
+        std::fs::write(&path, "before").unwrap();
+        let entry = pack_file(JOURNAL, &path, 0).unwrap();
+        assert!(same(pack_file(JOURNAL, &path, 9).unwrap(), entry.digest).is_ok());
+        std::fs::write(&path, "after").unwrap();
+        let packed = pack_file(JOURNAL, &path, 9).unwrap();
+        assert!(matches!(same(packed, entry.digest), Err(SealError::Changed(JOURNAL))));
+        let about = ("run_x", Timestamp::UNSET, "v");
+        let written = write_archive(about, "reference", vec![entry], None, Cursor::new(Vec::new()));
+        assert!(matches!(written, Err(SealError::Changed(JOURNAL))));
     }
 }

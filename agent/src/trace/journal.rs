@@ -5,7 +5,9 @@
 //! nothing was changed, removed or inserted before a known head; the head itself is only proven by the signed manifest.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
@@ -13,7 +15,7 @@ use serde::{Deserialize, Deserializer};
 use super::record::{Answer, Scope, TraceId};
 use crate::endpoint::EndpointClass;
 use crate::gate::Verdict;
-use crate::sign::{Digest, Field, ObjectWriter};
+use crate::sign::{Digest, Field, Limits, ObjectWriter};
 use crate::timestamp::Timestamp;
 
 /// What a line of the journal tells.
@@ -212,6 +214,31 @@ impl<W: Write> Journal<W> {
     pub const fn lines(&self) -> u64 {
         self.lines
     }
+}
+
+/// Cuts a last line off that was not written to its end, as after the recorder was killed. Returns the bytes cut.
+///
+/// What is left can be sealed; its verification then says that the session is unfinished.
+///
+/// # Errors
+///
+/// Fails if the file cannot be read or shortened, or its last line exceeds every limit.
+pub fn cut_torn_line(path: &Path) -> io::Result<u64> {
+    let mut file = File::options().read(true).write(true).open(path)?;
+    let length = file.seek(SeekFrom::End(0))?;
+    let start = length.saturating_sub(Limits::LINE.bytes as u64 + 1);
+    file.seek(SeekFrom::Start(start))?;
+    let mut tail = Vec::new();
+    file.read_to_end(&mut tail)?;
+    let kept = match tail.iter().rposition(|&byte| byte == b'\n') {
+        Some(newline) => start + newline as u64 + 1,
+        None if start == 0 => 0,
+        None => return Err(io::Error::new(io::ErrorKind::InvalidData, "not a file of lines")),
+    };
+    if kept < length {
+        file.set_len(kept)?;
+    }
+    Ok(length - kept)
 }
 
 /// A decimal string that fits 64 bits, without sign and leading zeros.

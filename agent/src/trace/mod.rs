@@ -9,7 +9,7 @@ mod recorder;
 mod verify;
 
 pub(crate) use journal::intent_id;
-pub use journal::{Counted, Ending, Journal, Line, LineKind, Totals};
+pub use journal::{Counted, Ending, Journal, Line, LineKind, Totals, cut_torn_line};
 pub use record::{Answer, Approval, ApprovalRecord, Scope, TraceId, TraceRecord, TraceTarget};
 pub use recorder::{
     JournalSummary, Observation, Observed, Reasons, RecordError, Recorder, RecorderOptions, Repeats,

@@ -185,9 +185,8 @@ pub struct TraceTarget {
     pub endpoint_class: EndpointClass,
 }
 
-/// One decision.
+/// One decision. Fields of other generations are ignored when read; a signature covers them nevertheless.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct TraceRecord {
     /// `gait.gate.trace`.
     pub schema_id: String,

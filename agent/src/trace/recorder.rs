@@ -24,6 +24,9 @@ const REMEMBERED: usize = 900_000;
 /// How many repeats may wait in memory before they are written.
 const MAX_PENDING: u64 = 1 << 16;
 
+/// How much free text stands in one line.
+const TEXT_BYTES: usize = 16 << 10;
+
 /// How many counts stand in one line, which keeps lines far below the limit of their readers.
 const COUNTS_PER_LINE: usize = 1024;
 
@@ -436,7 +439,7 @@ impl<J: Write, T: Write> Recorder<J, T> {
     /// As [`Self::observe`].
     pub fn loss(&mut self, at_ns: u64, count: u64, reason: &str) -> Result<(), RecordError> {
         self.guarded(|this| {
-            let fields = [("count", Field::Count(count)), ("reason", Field::Text(reason))];
+            let fields = [("count", Field::Count(count)), ("reason", Field::Text(clip(reason)))];
             this.journal.append(Timestamp::from_unix_nanos(at_ns), LineKind::Loss, &fields)?;
             this.losses = this.losses.saturating_add(count);
             Ok(())
@@ -450,7 +453,7 @@ impl<J: Write, T: Write> Recorder<J, T> {
     /// As [`Self::observe`].
     pub fn note(&mut self, at_ns: u64, text: &str) -> Result<(), RecordError> {
         self.guarded(|this| {
-            let fields = [("text", Field::Text(text))];
+            let fields = [("text", Field::Text(clip(text)))];
             Ok(this.journal.append(Timestamp::from_unix_nanos(at_ns), LineKind::Note, &fields)?)
         })
     }
@@ -504,6 +507,11 @@ fn tagged(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
     out.push(tag);
     out.extend_from_slice(&bytes.len().to_le_bytes());
     out.extend_from_slice(bytes);
+}
+
+/// Cuts free text, so that the line keeps within the limit of its readers.
+fn clip(text: &str) -> &str {
+    &text[..text.floor_char_boundary(TEXT_BYTES)]
 }
 
 fn sorted(mut texts: Vec<String>) -> Vec<String> {

@@ -158,6 +158,22 @@ mod tests {
         assert!(matches!(error, TraceError::Signature(SignatureError::Digest)));
     }
 
+    /// Other generations add fields: their files verify, but no line of ours may have one.
+    #[test]
+    fn unknown_fields_are_covered_by_the_signature() {
+        let (record, key) = signed();
+        let signer = SigningKey::from_seed([3; 32]);
+        let mut value = serde_json::to_value(&record).unwrap();
+        value.as_object_mut().unwrap().remove("signature");
+        value["observed_at"] = Value::from("2026-01-02T03:04:05Z");
+        value["signature"] = serde_json::to_value(signer.sign_digest(&digest_of(&value).unwrap())).unwrap();
+        let bytes = crate::sign::canonical(&value).unwrap();
+        assert_eq!(verify_trace(&bytes, &key).unwrap().trace_id, record.trace_id);
+        assert!(matches!(verify_line(&bytes, Some(&key)), Err(TraceError::Form)));
+        value["observed_at"] = Value::from("2026-01-02T03:04:06Z");
+        assert!(verify_trace(&serde_json::to_vec(&value).unwrap(), &key).is_err());
+    }
+
     #[test]
     fn another_key_and_a_second_key_are_refused() {
         let (record, key) = signed();

@@ -6,11 +6,11 @@ use gait_agent::action::{Action, Object};
 use gait_agent::endpoint::{EndpointClass, Operation};
 use gait_agent::gate::Verdict;
 use gait_agent::intent::Capture;
-use gait_agent::runpack::{Runpack, SignatureStatus, VerifyOptions, verify};
+use gait_agent::runpack::{Reason, Runpack, SignatureStatus, VerifyOptions, verify};
 use gait_agent::sign::{Digest, SigningKey};
 use gait_agent::trace::{
     Answer, Approval, Ending, LineKind, Observation, Reasons, RecordError, Recorder, RecorderOptions,
-    Repeats, Scope, SessionStart,
+    Repeats, Scope, SessionStart, cut_torn_line,
 };
 
 use crate::session_kit::{
@@ -228,6 +228,51 @@ fn what_is_not_remembered_is_recorded_again() {
     assert_eq!(report.findings, []);
     let exec = report.exec.unwrap();
     assert_eq!((exec.traces, exec.totals.sum()), (5, 6));
+}
+
+/// The longest of everything that a workload can bring about stays readable.
+#[test]
+fn no_line_exceeds_the_limit_of_its_readers() {
+    let options = RecorderOptions { capture: Capture::Raw, ..RecorderOptions::default() };
+    let session = session(&key(), options, |recorder| {
+        let long = vec![1_u8; 4096];
+        for length in [128 << 10, (128 << 10) + 1, 2 << 20] {
+            let argv = vec![1_u8; length];
+            let action = Action {
+                operation: Operation::Exec,
+                object: Object::Path(&long),
+                image: &long,
+                argv: Some(&argv),
+            };
+            recorder.observe(&seen(1, action, Verdict::Allow), reasons).unwrap();
+        }
+        recorder.note(START_NS, &"é".repeat(1 << 20)).unwrap();
+        recorder.loss(START_NS, 1, &"\u{1}".repeat(1 << 20)).unwrap();
+    });
+    assert_eq!(session.verify().findings, []);
+    let kept =
+        unpack(&session.runpack()).iter().filter(|entry| entry.0 == "traces.jsonl").map(|e| e.1.len()).sum();
+    assert!((700_000..1_200_000_usize).contains(&kept), "{kept}: only the first keeps its arguments");
+}
+
+/// The supervisor died in the middle of two writes: what is left is sealed, and says that it is not the whole.
+#[test]
+fn a_torn_session_is_sealed_as_unfinished() {
+    let session = plain_session();
+    for (name, cut) in [("journal.jsonl", 40), ("traces.jsonl", 0)] {
+        let path = session.dir.path().join(name);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes.truncate(bytes.len() - cut);
+        bytes.extend_from_slice(if cut == 0 { b"{\"approv" } else { b"" });
+        std::fs::write(&path, &bytes).unwrap();
+        let whole = bytes.iter().rposition(|&byte| byte == b'\n').unwrap() + 1;
+        assert_eq!(cut_torn_line(&path).unwrap(), (bytes.len() - whole) as u64);
+        assert_eq!(std::fs::read(&path).unwrap(), bytes[..whole]);
+        assert_eq!(cut_torn_line(&path).unwrap(), 0);
+    }
+    reseal_directory(session.dir.path(), &key());
+    let reasons: Vec<_> = session.verify().findings.iter().map(|finding| finding.reason).collect();
+    assert_eq!(reasons, [Reason::SessionUnfinished]);
 }
 
 /// A writer that is full after some bytes.

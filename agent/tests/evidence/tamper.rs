@@ -137,6 +137,15 @@ fn bombs_and_giants() {
     assert!(report(&changed).has(Reason::TooManyEntries));
 }
 
+/// A reader that goes by the headers before the contents would see another file.
+#[test]
+fn two_names_for_one_entry() {
+    let mut bytes = repack(&entries());
+    let at = (0..bytes.len()).find(|&at| bytes[at..].starts_with(b"run.json")).unwrap();
+    bytes[at..at + 8].copy_from_slice(b"run.jsoo");
+    assert!(check(&bytes, &VerifyOptions::default()).has(Reason::MalformedArchive));
+}
+
 /// The directory claims fewer bytes than the entry unpacks to.
 #[test]
 fn an_entry_that_lies_about_its_size() {
@@ -340,6 +349,20 @@ fn a_broken_chain() {
     assert!(cut.has(Reason::JournalHeadMismatch) && cut.has(Reason::SessionUnfinished));
 }
 
+#[test]
+fn another_head_of_the_journal() {
+    for (field, other) in [("head", "0".repeat(64)), ("lines", "3".to_owned()), ("schema_id", "x".to_owned())]
+    {
+        let changed = inside(|entries| {
+            let mut sealed: Value = serde_json::from_slice(body(entries, "journal.digest")).unwrap();
+            sealed[field] = other.into();
+            *body(entries, "journal.digest") = canonical(&sealed).unwrap();
+        });
+        assert!(changed.has(Reason::JournalHeadMismatch), "{field}");
+        assert_eq!(changed.findings.len(), 1);
+    }
+}
+
 fn at(values: &[Value], kind: &str) -> usize {
     values.iter().position(|value| value["kind"] == kind).unwrap()
 }
@@ -396,6 +419,12 @@ fn a_journal_that_tells_another_story() {
     let report = retold(|all| all[0]["policy_digest"] = Digest::ZERO.to_string().into());
     assert!(report.has(Reason::PolicyMismatch));
     let report = retold(|all| all[0]["key_id"] = Digest::ZERO.to_string().into());
+    assert!(report.has(Reason::KeyMismatch));
+    let report = retold(|all| {
+        let other = SigningKey::from_seed([66; 32]).verify_key();
+        all[0]["key_id"] = other.key_id().to_string().into();
+        all[0]["public_key"] = other.to_base64().into();
+    });
     assert!(report.has(Reason::KeyMismatch));
     let report = retold(|all| {
         let end = all.len() - 1;
@@ -459,14 +488,32 @@ proptest! {
         prop_assert!(!report(&changed).ok());
     }
 
+    /// Even with head and manifest sealed anew. The last line has no successor: its proof is the sealed head.
     #[test]
-    fn one_changed_byte_of_a_journal_breaks_its_own_proof(at in any::<prop::sample::Index>(), with in 1_u8..) {
+    fn one_changed_byte_of_a_journal_breaks_the_chain(at in any::<prop::sample::Index>(), with in 1_u8..) {
         thread_local!(static ENTRIES: Entries = entries());
         let mut changed = ENTRIES.with(Clone::clone);
         let bytes = body(&mut changed, "journal.jsonl");
-        let at = at.index(bytes.len());
+        let last = lines(bytes).last().unwrap().len() + 1;
+        let at = at.index(bytes.len() - last);
         bytes[at] ^= with;
+        rehead(&mut changed);
         remanifest(&mut changed, &key());
-        prop_assert!(!report(&changed).ok());
+        prop_assert!(report(&changed).has(Reason::ChainBroken));
+    }
+}
+
+#[test]
+fn every_reason_is_documented_and_provoked() {
+    let tests = concat!(include_str!("tamper.rs"), include_str!("reference.rs"));
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/contracts/evidence.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let table: String = Reason::ALL
+        .iter()
+        .map(|reason| format!("| `{}` | {} |\n", reason.code(), reason.meaning()))
+        .collect();
+    assert!(page.contains(&table), "docs/contracts/evidence.md should have this table:\n{table}");
+    for reason in Reason::ALL {
+        assert!(tests.contains(&format!("has(Reason::{reason:?})")), "no test provokes {reason}");
     }
 }

@@ -3,13 +3,19 @@
 //! Before clap sees it, [`rewrite`] turns the contract's other spellings into clap's: long flags with one dash and
 //! switches with a value (`--json=false`).
 
+use std::cell::LazyCell;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 
-use crate::keyring::{PrivateSource, VerifySource};
+use gait_agent::endpoint::EndpointClass;
+use gait_agent::sign::Digest;
+
+use crate::keyring::{KeyMode, PrivateSource, VerifySource};
+use crate::session_config::DEFAULT_POLICY;
 
 /// Runs any program under a policy that is enforced at the kernel boundary, and hands out proof of what it did.
 #[derive(Debug, Parser)]
@@ -32,9 +38,21 @@ pub struct Cli {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Makes an approval token: signed consent to one intent under one policy, for a time.
+    Approve(Approve),
+    /// Says what this host can enforce, and the remedy for what it cannot.
+    Doctor(super::doctor::Doctor),
+    /// Runs a program under the policy.
+    Exec(super::exec::Exec),
+    /// Judges tool calls.
+    #[command(subcommand)]
+    Gate(GateCommand),
     /// Makes signing keys.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Checks, tries and starts policies.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Shows what a run did.
     #[command(subcommand)]
     Run(RunCommand),
@@ -45,6 +63,173 @@ pub enum Command {
     Verify(Verify),
     /// Prints the version.
     Version,
+    /// Says what the policy would say of one action, and which rule says it: the code that judges held calls.
+    Why(Why),
+}
+
+/// `gait gate …`.
+#[derive(Debug, Subcommand)]
+pub enum GateCommand {
+    /// Judges one intent and leaves a signed trace; exit 3 is a block, 4 a missing approval.
+    Eval(Box<GateEval>),
+}
+
+/// Flags of `gait gate eval`.
+#[derive(Debug, Args)]
+pub struct GateEval {
+    /// The policy: a file, or the name of a shipped one.
+    #[arg(long, value_name = "POLICY")]
+    pub policy: String,
+    /// The file of the intent.
+    #[arg(long, value_name = "FILE")]
+    pub intent: PathBuf,
+    /// oss-prod refuses what is not fit for production.
+    #[arg(long, value_enum, default_value_t)]
+    pub profile: GateProfile,
+    /// Say what would be said, and let everything pass.
+    #[arg(long)]
+    pub simulate: bool,
+    /// Where the trace goes [default: `trace_TRACE_ID.json`].
+    #[arg(long, value_name = "FILE")]
+    pub trace_out: Option<PathBuf>,
+    /// An approval token.
+    #[arg(long, value_name = "FILE")]
+    pub approval_token: Option<PathBuf>,
+    /// More approval tokens.
+    #[arg(long, value_name = "FILE,…", value_delimiter = ',')]
+    pub approval_token_chain: Vec<PathBuf>,
+    /// A reference to an approval, recorded as it is; it grants nothing.
+    #[arg(long, value_name = "TEXT")]
+    pub approval_token_ref: Option<String>,
+    /// Where the approval audit goes [default: `approval_audit_TRACE_ID.json`].
+    #[arg(long, value_name = "FILE")]
+    pub approval_audit_out: Option<PathBuf>,
+    /// The file of the public key that approvals are signed with.
+    #[arg(long, value_name = "FILE")]
+    pub approval_public_key: Option<PathBuf>,
+    /// The environment variable that holds this key.
+    #[arg(long, value_name = "NAME")]
+    pub approval_public_key_env: Option<String>,
+    /// The file of the private key whose public half this is.
+    #[arg(long, value_name = "FILE")]
+    pub approval_private_key: Option<PathBuf>,
+    /// The environment variable that holds that key.
+    #[arg(long, value_name = "NAME")]
+    pub approval_private_key_env: Option<String>,
+    #[command(flatten)]
+    pub key: SigningKeyArgs,
+    /// Where rate limits are counted.
+    #[arg(long, value_name = "FILE", default_value = ".gait-out/gate_rate_limits.json")]
+    pub rate_limit_state: PathBuf,
+    /// Who issues credentials.
+    #[arg(long, value_enum, default_value_t)]
+    pub credential_broker: BrokerKind,
+    /// How the variables of the env broker begin.
+    #[arg(long, value_name = "PREFIX", default_value = "GAIT_BROKER_TOKEN_")]
+    pub credential_env_prefix: String,
+    /// Which credential, instead of the rule's.
+    #[arg(long, value_name = "NAME")]
+    pub credential_ref: Option<String>,
+    /// For what, instead of the rule's.
+    #[arg(long, value_name = "SCOPE,…", value_delimiter = ',')]
+    pub credential_scopes: Vec<String>,
+    /// The program of the command broker.
+    #[arg(long, value_name = "PROGRAM")]
+    pub credential_command: Option<String>,
+    /// Its arguments.
+    #[arg(long, value_name = "ARG,…", value_delimiter = ',', allow_hyphen_values = true)]
+    pub credential_command_args: Vec<String>,
+    /// Where the credential evidence goes [default: `credential_evidence_TRACE_ID.json`].
+    #[arg(long, value_name = "FILE")]
+    pub credential_evidence_out: Option<PathBuf>,
+}
+
+/// How severe `gait gate eval` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum GateProfile {
+    /// As the policy says.
+    #[default]
+    Standard,
+    /// With the preconditions of production.
+    OssProd,
+}
+
+/// Who issues credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum BrokerKind {
+    /// Nobody.
+    #[default]
+    Off,
+    /// Nobody, but a reference is made; for tests.
+    Stub,
+    /// Environment variables.
+    Env,
+    /// A program.
+    Command,
+}
+
+/// `gait policy …`.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Writes a shipped policy as a file to start from.
+    Init(PolicyInit),
+    /// Judges one intent by a policy and leaves nothing behind; exit codes as of gate eval.
+    Test(PolicyTest),
+    /// Checks a policy and reports every mistake in it at once.
+    Validate(PolicyValidate),
+}
+
+/// Arguments of `gait policy init`.
+#[derive(Debug, Args)]
+pub struct PolicyInit {
+    /// The name of a shipped policy.
+    pub template: String,
+    /// Where it goes.
+    #[arg(long, value_name = "FILE", default_value = "gait.policy.yaml")]
+    pub out: PathBuf,
+    /// Replace an existing file.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Arguments of `gait policy test`.
+#[derive(Debug, Args)]
+pub struct PolicyTest {
+    /// The policy: a file, or the name of a shipped one.
+    pub policy: String,
+    /// The file of the intent.
+    pub intent: PathBuf,
+}
+
+/// Arguments of `gait policy validate`.
+#[derive(Debug, Args)]
+pub struct PolicyValidate {
+    /// The policy: a file, or the name of a shipped one.
+    pub policy: String,
+}
+
+/// Arguments of `gait why`.
+#[derive(Debug, Args)]
+pub struct Why {
+    /// fs.read, fs.write, fs.delete, proc.exec, net.http, net.dns or other.
+    pub class: EndpointClass,
+    /// A path, `host:port`, a name to resolve, or the name of a call.
+    pub object: OsString,
+    /// The operation, where it is not the usual one of the class.
+    #[arg(long, value_name = "NAME")]
+    pub operation: Option<String>,
+    /// The program that acts, for rules that ask.
+    #[arg(long, value_name = "PATH")]
+    pub image: Option<PathBuf>,
+    /// The policy: a file, or the name of a shipped one.
+    #[arg(long, value_name = "POLICY", default_value = DEFAULT_POLICY)]
+    pub policy: String,
+    /// The directory that `${workspace}` means; the working directory by default.
+    #[arg(long, value_name = "DIR")]
+    pub workspace: Option<PathBuf>,
+    /// The arguments of a new program; its own name may come first.
+    #[arg(last = true)]
+    pub argv: Vec<OsString>,
 }
 
 /// `gait keys …`.
@@ -167,10 +352,89 @@ impl From<VerifyKeyArgs> for VerifySource {
     }
 }
 
+/// Flags of `gait approve`.
+#[derive(Debug, Args)]
+pub struct Approve {
+    /// The digest of the intent.
+    #[arg(long, value_name = "SHA256")]
+    pub intent_digest: Digest,
+    /// The digest of the policy that asked.
+    #[arg(long, value_name = "SHA256")]
+    pub policy_digest: Digest,
+    /// How long the consent holds, such as 15m or 1h30m.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub ttl: Duration,
+    /// What it covers: tool:NAME, or * for all.
+    #[arg(long, value_name = "SCOPE,…", value_delimiter = ',', required = true)]
+    pub scope: Vec<String>,
+    /// Who consents.
+    #[arg(long, value_name = "WHO")]
+    pub approver: String,
+    /// Why.
+    #[arg(long, value_name = "CODE")]
+    pub reason_code: String,
+    /// Where the token goes [default: approval_TOKEN_ID.json].
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub key: SigningKeyArgs,
+}
+
+/// Which key signs.
+#[derive(Debug, Args)]
+pub struct SigningKeyArgs {
+    /// dev makes a key, prod takes one.
+    #[arg(long, value_enum, default_value_t)]
+    pub key_mode: KeyMode,
+    /// The file of the private key.
+    #[arg(long, value_name = "FILE")]
+    pub private_key: Option<PathBuf>,
+    /// The environment variable that holds the private key.
+    #[arg(long, value_name = "NAME")]
+    pub private_key_env: Option<String>,
+}
+
+impl SigningKeyArgs {
+    /// Returns mode and source.
+    #[must_use]
+    pub fn source(&self) -> (KeyMode, PrivateSource) {
+        (self.key_mode, PrivateSource { path: self.private_key.clone(), env: self.private_key_env.clone() })
+    }
+}
+
+/// Parses a duration as the contract's callers write it: numbers with a unit, one after the other, `1h30m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is not a duration such as 15m or 1h30m");
+    let mut rest = text;
+    let mut nanos = 0.0_f64;
+    while !rest.is_empty() {
+        let number_end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
+        let (number, tail) = rest.split_at(number_end);
+        let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(unit_end);
+        let scale = match unit {
+            "ns" => 1.0,
+            "us" | "µs" => 1e3,
+            "ms" => 1e6,
+            "s" => 1e9,
+            "m" => 60e9,
+            "h" => 3600e9,
+            _ => return Err(wrong()),
+        };
+        nanos += number.parse::<f64>().ok().ok_or_else(wrong)? * scale;
+        rest = tail;
+    }
+    match Duration::try_from_secs_f64(nanos / 1e9) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err(wrong()),
+    }
+}
+
 /// Turns the contract's spellings of flags into clap's; arguments after `--` stay as they are.
 #[must_use]
 pub fn rewrite(argv: &[OsString]) -> Vec<OsString> {
-    let switches = switches(&Cli::command());
+    // Building the definitions takes longer than the rest of the start, so only who needs them builds them.
+    let known = LazyCell::new(|| switches(&Cli::command()));
     let mut rewritten = Vec::with_capacity(argv.len());
     let mut arguments = argv.iter();
     rewritten.extend(arguments.next().cloned());
@@ -180,7 +444,8 @@ pub fn rewrite(argv: &[OsString]) -> Vec<OsString> {
             break;
         }
         let argument = double_dash(argument);
-        match switch_value(&argument, &switches) {
+        let value = if argument.as_bytes().contains(&b'=') { switch_value(&argument, &known) } else { None };
+        match value {
             None => rewritten.push(argument),
             Some((name, true)) => rewritten.push(format!("--{name}").into()),
             Some((_, false)) => {}
@@ -278,6 +543,15 @@ mod tests {
             argv("gait keys init --json --prefix=true"),
         );
         assert_eq!(rewrite(&argv("gait --json=maybe")), argv("gait --json=maybe"));
+    }
+
+    #[test]
+    fn durations_are_gos() {
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("1.5s500ms"), Ok(Duration::from_secs(2)));
+        for text in ["", "0s", "5", "-1h", "1d", "h", "1h5", "9e9h"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use super::args::{self, Cli, Command, KeysCommand, RunCommand, TraceCommand};
+use super::args::{self, Cli, Command, GateCommand, KeysCommand, PolicyCommand, RunCommand, TraceCommand};
 use super::error::{CliError, ErrorCode};
 use super::output::{Answer, Format, Output, correlation_id, envelope};
-use super::{keys, run, trace, verify, version};
+use super::{approve, doctor, exec, gate, keys, policy, run, trace, verify, version, why};
 
 /// What a verb may know of its call besides its own arguments.
 #[derive(Debug)]
@@ -29,53 +29,61 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
 /// Runs the command line and returns the exit code.
 pub fn answer(argv: &[OsString], output: &mut Output) -> u8 {
     let rewritten = args::rewrite(argv);
-    let (verb, about) = args::verb(&rewritten);
+    let verb = || args::verb(&rewritten);
     let format = if args::has_switch(&rewritten, "--json") { Format::Json } else { Format::Text };
     let call = Call { correlation_id: correlation_id(argv), format };
     let written = if args::has_switch(&rewritten, "--explain") {
-        output.data(&about).map(|()| 0)
+        output.data(&verb().1).map(|()| 0)
     } else {
         match Cli::try_parse_from(&rewritten) {
             Ok(cli) => {
-                let result = dispatch(cli, &call, output);
-                write_result(result, &verb, &call, output)
+                let result = dispatch(cli, &call);
+                write_result(result, &|| verb().0, &call, output)
             }
-            Err(error) => write_usage_error(&error, &verb, &call, output),
+            Err(error) => write_usage_error(&error, &verb().0, &call, output),
         }
     };
     written.unwrap_or_else(|error| {
         // Where stderr is gone too, the exit code says it alone.
-        let told = output.talk(&format!("{verb} error: write the answer: {error}"));
+        let told = output.talk(&format!("{} error: write the answer: {error}", verb().0));
         told.map_or(ErrorCode::IoFailure.exit(), |()| ErrorCode::IoFailure.exit())
     })
 }
 
-/// Calls the verb. `output` is for verbs that talk while they work.
-fn dispatch(cli: Cli, _call: &Call, _output: &mut Output) -> Result<Answer, CliError> {
+/// Calls the verb.
+fn dispatch(cli: Cli, call: &Call) -> Result<Answer, CliError> {
     let Some(command) = cli.command else { return version::version() };
     if cli.version {
         return version::version();
     }
     match command {
+        Command::Approve(args) => approve::approve(args),
+        Command::Doctor(args) => doctor::doctor(&args),
+        Command::Exec(args) => exec::exec(&args, call.format == Format::Json),
+        Command::Gate(GateCommand::Eval(args)) => gate::eval(&args, call),
         Command::Keys(KeysCommand::Init(args)) => keys::init(&args),
+        Command::Policy(PolicyCommand::Init(args)) => policy::init(&args),
+        Command::Policy(PolicyCommand::Test(args)) => policy::test(&args),
+        Command::Policy(PolicyCommand::Validate(args)) => policy::validate(&args),
         Command::Run(RunCommand::Inspect(args)) => run::inspect(&args),
         Command::Run(RunCommand::Receipt(args)) => run::receipt(&args),
         Command::Trace(TraceCommand::Verify(args)) => trace::verify(args),
         Command::Verify(args) => verify::verify(args),
         Command::Version => version::version(),
+        Command::Why(args) => why::why(&args),
     }
 }
 
 fn write_result(
     result: Result<Answer, CliError>,
-    verb: &str,
+    verb: &dyn Fn() -> String,
     call: &Call,
     output: &mut Output,
 ) -> std::io::Result<u8> {
     let answer = match result {
         Ok(answer) => answer,
         Err(error) => {
-            write_error(&error, None, verb, call, output)?;
+            write_error(&error, None, &verb(), call, output)?;
             return Ok(error.code.exit());
         }
     };
@@ -87,8 +95,11 @@ fn write_result(
                 output.talk(&format!("warning: {warning}"))?;
             }
             output.data(&answer.text)?;
+            for line in &answer.talk {
+                output.talk(line)?;
+            }
             if let Some(error) = &answer.failure {
-                write_error(error, None, verb, call, output)?;
+                write_error(error, None, &verb(), call, output)?;
             }
         }
     }
@@ -163,6 +174,11 @@ fn usage_error(error: &clap::Error, verb: &str) -> (CliError, String) {
         message = format!("unknown command: {verb}{space}{word}");
     } else if message.is_empty() {
         "a command is missing".clone_into(&mut message);
+    }
+    if verb == "exec"
+        && matches!(error.kind(), ErrorKind::UnknownArgument | ErrorKind::MissingRequiredArgument)
+    {
+        hints.push("the program and its arguments stand after --: gait exec -- PROGRAM ARGUMENTS".to_owned());
     }
     let mut cli_error = CliError::input(message);
     cli_error.hints = hints;

@@ -9,7 +9,11 @@ use std::fmt::Write as _;
 
 use crate::input::InputError;
 use crate::keyring::KeyringError;
+use crate::policy_source::InvalidPolicy;
 use crate::run_id::{InvalidRunId, RunpackNotFound};
+use crate::toolgate::approval_token::TokenError;
+use crate::toolgate::credential::BrokerError;
+use crate::toolgate::rate_limit::RateLimitError;
 
 /// One row of the table.
 struct Row {
@@ -187,6 +191,11 @@ impl CliError {
         Self::new(ErrorCode::IoFailure, message)
     }
 
+    /// Makes an error of `code` that is `error` and its causes.
+    fn caused(code: ErrorCode, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::new(code, "").because(error)
+    }
+
     /// Adds the cause.
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
@@ -207,10 +216,12 @@ impl CliError {
         let mut text = self.message.clone();
         let mut cause = self.source.as_deref().map(|source| source as &dyn Error);
         while let Some(error) = cause {
+            let cause_text = error.to_string();
             if !text.is_empty() {
-                text.push_str(": ");
+                // Several lines, such as the mistakes of a policy with their carets, stand below.
+                text.push_str(if cause_text.contains('\n') { ":\n" } else { ": " });
             }
-            text.push_str(&error.to_string());
+            text.push_str(&cause_text);
             cause = error.source();
         }
         text
@@ -233,7 +244,7 @@ impl Error for CliError {}
 
 impl From<InputError> for CliError {
     fn from(error: InputError) -> Self {
-        Self::input(error.to_string()).because(error.source)
+        Self::caused(ErrorCode::InvalidInput, error)
     }
 }
 
@@ -246,6 +257,48 @@ impl From<InvalidRunId> for CliError {
 impl From<RunpackNotFound> for CliError {
     fn from(error: RunpackNotFound) -> Self {
         Self::input(error.to_string()).hint("name a run below ./gait-out, or the path of a .zip")
+    }
+}
+
+impl From<InvalidPolicy> for CliError {
+    fn from(error: InvalidPolicy) -> Self {
+        let hint = if error.errors.errors().iter().all(|error| error.line == 0) {
+            "name a policy file or a shipped policy"
+        } else {
+            "correct the policy and try `gait policy validate`"
+        };
+        Self::caused(ErrorCode::InvalidInput, error).hint(hint)
+    }
+}
+
+impl From<TokenError> for CliError {
+    fn from(error: TokenError) -> Self {
+        Self::caused(ErrorCode::InvalidInput, error).hint("name a token made by `gait approve`")
+    }
+}
+
+impl From<RateLimitError> for CliError {
+    fn from(error: RateLimitError) -> Self {
+        let code = match &error {
+            RateLimitError::Contended(_) => ErrorCode::StateContention,
+            RateLimitError::Lock { .. } | RateLimitError::Write { .. } => ErrorCode::IoFailure,
+            RateLimitError::Read(_) | RateLimitError::Parse { .. } | RateLimitError::Shape(_) => {
+                ErrorCode::InvalidInput
+            }
+        };
+        let unreadable = code == ErrorCode::InvalidInput;
+        let error = Self::caused(code, error);
+        if unreadable {
+            error.hint("remove the file to begin counting anew, or name another --rate-limit-state")
+        } else {
+            error
+        }
+    }
+}
+
+impl From<BrokerError> for CliError {
+    fn from(error: BrokerError) -> Self {
+        Self::caused(ErrorCode::InvalidInput, error)
     }
 }
 
@@ -264,23 +317,9 @@ impl From<KeyringError> for CliError {
                 "make the directory writable, or sign with --key-mode prod --private-key"
             }
         };
-        match error {
-            KeyringError::Read(error) => Self::from(error),
-            error => {
-                let message = error.to_string();
-                let made = matches!(error, KeyringError::Make { .. });
-                let code = if made { ErrorCode::IoFailure } else { ErrorCode::InvalidInput };
-                let mut cli_error = Self::new(code, message);
-                // The message is in `message`; what is kept is the cause below it.
-                cli_error.source = match error {
-                    KeyringError::Make { source, .. } => Some(source.into()),
-                    KeyringError::Invalid { source, .. } => Some(source.into()),
-                    _ => None,
-                };
-                cli_error
-            }
-        }
-        .hint(hint)
+        let made = matches!(error, KeyringError::Make { .. });
+        let code = if made { ErrorCode::IoFailure } else { ErrorCode::InvalidInput };
+        Self::caused(code, error).hint(hint)
     }
 }
 

@@ -6,12 +6,18 @@ pub mod args;
 pub mod error;
 pub mod output;
 
+mod approve;
 mod dispatch;
+mod doctor;
+mod exec;
+mod gate;
 mod keys;
+mod policy;
 mod run;
 mod trace;
 mod verify;
 mod version;
+mod why;
 
 pub use dispatch::{answer, main};
 pub use error::{CliError, ErrorCode};

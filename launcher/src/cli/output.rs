@@ -119,6 +119,8 @@ pub struct Answer {
     pub failure: Option<CliError>,
     /// What the person should know besides; to stderr, and `warnings` in JSON.
     pub warnings: Vec<String>,
+    /// Talk at the end of a command whose stdout belongs to somebody else; not in JSON.
+    pub talk: Vec<String>,
 }
 
 impl Answer {
@@ -129,9 +131,14 @@ impl Answer {
     /// Fails if `report` does not serialise to an object, which is a bug.
     pub fn ok(report: &impl Serialize, text: impl Into<String>) -> Result<Self, CliError> {
         match serde_json::to_value(report) {
-            Ok(Value::Object(fields)) => {
-                Ok(Self { exit: 0, fields, text: text.into(), failure: None, warnings: Vec::new() })
-            }
+            Ok(Value::Object(fields)) => Ok(Self {
+                exit: 0,
+                fields,
+                text: text.into(),
+                failure: None,
+                warnings: Vec::new(),
+                talk: Vec::new(),
+            }),
             Ok(_) => Err(CliError::new(ErrorCode::InternalFailure, "the answer is not an object")),
             Err(error) => {
                 Err(CliError::new(ErrorCode::InternalFailure, "serialise the answer").because(error))
@@ -142,7 +149,14 @@ impl Answer {
     /// Makes an answer that was already given (by a command that writes as it goes).
     #[must_use]
     pub fn given(exit: u8) -> Self {
-        Self { exit, fields: Map::new(), text: String::new(), failure: None, warnings: Vec::new() }
+        Self {
+            exit,
+            fields: Map::new(),
+            text: String::new(),
+            failure: None,
+            warnings: Vec::new(),
+            talk: Vec::new(),
+        }
     }
 
     /// Sets the exit code; `ok` stays true.

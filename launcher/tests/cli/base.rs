@@ -28,6 +28,8 @@ fn unknown_commands_and_flags_are_usage_errors() {
         "keys frobnicate",
         "keys init --frobnicate",
         "keys init --prefix",
+        "exec",
+        "exec --json true",
     ] {
         assert_eq!(sandbox.gait(line).exit, 6, "{line}");
     }

@@ -7,5 +7,7 @@
 
 mod base;
 mod evidence;
+mod gate;
 mod keys;
+mod policy;
 mod sandbox;

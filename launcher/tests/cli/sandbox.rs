@@ -34,6 +34,11 @@ impl Sandbox {
         Self { root, env, log: String::new() }
     }
 
+    pub(crate) fn env(&mut self, name: &str, value: &str) -> &mut Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
     }

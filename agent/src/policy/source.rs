@@ -1,0 +1,125 @@
+//! Policy files as text, and errors that point into them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::syntax::Place;
+
+/// A policy file: its name, as people know it, and its text.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Source {
+    pub(crate) name: String,
+    pub(crate) text: String,
+}
+
+/// Where a rule was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The file, or `builtin:` and the name of a shipped policy.
+    pub file: Arc<str>,
+    /// The line, counted from 1.
+    pub line: u32,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// One mistake in a policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyError {
+    /// The file.
+    pub file: String,
+    /// The line, counted from 1; 0 where the mistake is the file itself.
+    pub line: u32,
+    /// The column, counted from 1 in characters.
+    pub column: u32,
+    /// What is wrong.
+    pub message: String,
+    /// The line of the file, and how many characters from the column on are meant.
+    snippet: Option<(String, u32)>,
+}
+
+impl PolicyError {
+    pub(crate) fn at(source: &Source, place: Place, message: impl Into<String>) -> Self {
+        let line = usize::try_from(place.line).unwrap_or(usize::MAX);
+        let text = source.text.lines().nth(line.saturating_sub(1)).unwrap_or("");
+        let left = u32::try_from(text.chars().count()).unwrap_or(u32::MAX).saturating_sub(place.column - 1);
+        Self {
+            file: source.name.clone(),
+            line: place.line,
+            column: place.column,
+            message: message.into(),
+            snippet: Some((text.trim_end().to_owned(), place.width.min(left).max(1))),
+        }
+    }
+
+    pub(crate) fn of_file(file: &str, message: impl Into<String>) -> Self {
+        Self { file: file.to_owned(), line: 0, column: 0, message: message.into(), snippet: None }
+    }
+}
+
+impl fmt::Display for PolicyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((text, width)) = &self.snippet else {
+            return write!(f, "{}: {}", self.file, self.message);
+        };
+        let number = self.line.to_string();
+        let gutter = " ".repeat(number.len());
+        // Tabs stay tabs, so that the caret stands where the eye expects it.
+        let before = usize::try_from(self.column.saturating_sub(1)).unwrap_or(0);
+        let indent: String = text.chars().take(before).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        let carets = "^".repeat(usize::try_from(*width).unwrap_or(1));
+        let (file, line, column, message) = (&self.file, self.line, self.column, &self.message);
+        write!(
+            f,
+            "{file}:{line}:{column}: {message}\n{gutter} |\n{number} | {text}\n{gutter} | {indent}{carets}"
+        )
+    }
+}
+
+/// Everything that is wrong with a policy and the policies it extends, in the order of the files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyErrors(pub(crate) Vec<PolicyError>);
+
+impl PolicyErrors {
+    /// Returns the mistakes; there is at least one.
+    #[must_use]
+    pub fn errors(&self) -> &[PolicyError] {
+        &self.0
+    }
+}
+
+impl fmt::Display for PolicyErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, error) in self.0.iter().enumerate() {
+            if at > 0 {
+                f.write_str("\n\n")?;
+            }
+            write!(f, "{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for PolicyErrors {}
+
+/// Collects the mistakes of one file.
+#[derive(Debug)]
+pub(crate) struct Reporter<'a> {
+    pub(crate) source: &'a Source,
+    pub(crate) errors: Vec<PolicyError>,
+}
+
+impl<'a> Reporter<'a> {
+    pub(crate) const fn new(source: &'a Source) -> Self {
+        Self { source, errors: Vec::new() }
+    }
+
+    pub(crate) fn report(&mut self, place: Place, message: impl Into<String>) {
+        let place = Place { line: place.line.max(1), column: place.column.max(1), ..place };
+        self.errors.push(PolicyError::at(self.source, place, message));
+    }
+}
