@@ -86,8 +86,12 @@ fn what_cannot_run_is_127_or_126() {
         let outcome = world.gait(&words);
         outcome.expect_code(code);
         let name = words[0].trim_start_matches("./");
-        assert!(outcome.stderr.contains(name), "{words:?}: no word of why
-{}", outcome.stderr);
+        assert!(
+            outcome.stderr.contains(name),
+            "{words:?}: no word of why
+{}",
+            outcome.stderr
+        );
     }
 }
 
@@ -159,7 +163,11 @@ fn the_workload_inherits_what_it_would() {
         b"",
     );
     // Whoever runs the tests may have more open than 0, 1 and 2; without gait that would be inherited.
-    let outcome = free().gait(&["sh", "-c", &format!("{program} fds; {program} fds 7<open/file; ls /proc/self/fd | wc -l")]);
+    let outcome = free().gait(&[
+        "sh",
+        "-c",
+        &format!("{program} fds; {program} fds 7<open/file; ls /proc/self/fd | wc -l"),
+    ]);
     assert_eq!(outcome.stdout, "0 1 2 \n0 1 2 7 \n4\n", "{}", outcome.stderr);
     same(shell("pwd; cd open; pwd; cd -; echo ~; id; tty; ulimit -a"), b"");
 }
