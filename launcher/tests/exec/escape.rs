@@ -43,7 +43,7 @@ rules:
   - name: programs
     priority: 30
     effect: allow
-    match: {endpoint_classes: [proc.exec], paths: ["/usr/**", "/bin/**", "/lib/**", "/lib64/**", "${probes}/**"]}
+    match: {endpoint_classes: [proc.exec], paths: ["/usr/**", "/bin/**", "/lib/**", "/lib64/**", "${probes}/**", "${ws}/open/scripts-*"]}
 "#;
 
 /// A world, a sleeping process outside the tree, and what has to stay open.
@@ -291,6 +291,8 @@ fn a_new_name_does_not_make_a_secret_readable() {
 fn no_program_outside_the_granted_ones_runs() {
     let program: &[&str] = &["${ws}/keep/ran"];
     let with_room: &[&str] = &["${ws}/keep/ran", "${ws}/open/copy"];
+    // Scripts may be run from here, so that only the end of the chain is wrong.
+    let scripts: &[&str] = &["${ws}/keep/ran", "${ws}/open/scripts-"];
     let place = |world: &World| -> Vec<Box<dyn std::any::Any>> {
         fs::copy(probe("ran"), world.ws().join("keep/ran")).expect("a copied program");
         Vec::new()
@@ -307,9 +309,35 @@ fn no_program_outside_the_granted_ones_runs() {
             ("exec_descriptor", program, Works),
             ("exec_magic_link", program, Works),
             ("exec_interpreter", with_room, Works),
+            ("exec_interpreter_chain", scripts, Works),
             ("exec_without_arguments", program, Works),
         ],
         Some(PROGRAMS),
+        &place,
+    );
+}
+
+#[test]
+fn no_program_in_a_blocked_place_runs() {
+    // Nearly everything may be run, so no floor of the kernel's stands behind the judge.
+    let program: &[&str] = &["${ws}/keep/ran"];
+    let with_room: &[&str] = &["${ws}/keep/ran", "${ws}/open/copy"];
+    let place = |world: &World| -> Vec<Box<dyn std::any::Any>> {
+        fs::copy(probe("ran"), world.ws().join("keep/ran")).expect("a copied program");
+        Vec::new()
+    };
+    try_all(
+        &[
+            ("exec_plain", program, Works),
+            ("exec_vfork", program, Works),
+            ("exec_thread", program, Works),
+            ("exec_descriptor", program, Works),
+            ("exec_magic_link", program, Works),
+            ("exec_interpreter", with_room, Works),
+            ("exec_interpreter_chain", with_room, Works),
+            ("exec_without_arguments", program, Works),
+        ],
+        None,
         &place,
     );
 }

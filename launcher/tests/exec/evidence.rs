@@ -22,6 +22,8 @@ pub(crate) struct Record {
     pub(crate) target: String,
     pub(crate) intent_digest: String,
     pub(crate) reason_codes: Vec<String>,
+    /// What the verdict would have been, in a session that stops nothing.
+    pub(crate) simulated: Option<String>,
 }
 
 impl Evidence {
@@ -69,6 +71,7 @@ impl Record {
             operation: text(target, "operation"),
             target: text(target, "value"),
             intent_digest: text(line, "intent_digest"),
+            simulated: line["simulated_verdict"].as_str().map(str::to_owned),
             reason_codes: line["reason_codes"]
                 .as_array()
                 .map(|codes| codes.iter().filter_map(|code| code.as_str().map(str::to_owned)).collect())

@@ -335,7 +335,8 @@ impl Outcome {
 
     /// The lines in which gait says that it blocked something.
     pub(crate) fn blocked(&self) -> Vec<&str> {
-        self.stderr.lines().filter(|line| line.starts_with("gait: blocked ")).collect()
+        // The workload may be in the middle of a line of its own.
+        self.stderr.lines().filter_map(|line| line.find("gait: blocked ").map(|at| &line[at..])).collect()
     }
 
     /// Fails with everything that was seen unless the exit code is the wanted one.

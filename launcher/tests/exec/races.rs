@@ -85,7 +85,7 @@ fn reaches_without_gait(world: &World, words: &[&str]) {
 fn a_flipped_path_never_opens_the_secret() {
     let world = world();
     let (allowed, blocked) = (world.at("open/file"), world.at("secret/file"));
-    reaches_without_gait(&world, &["open", "2000", &allowed, &blocked]);
+    reaches_without_gait(&world, &["open", TRIES, &allowed, &blocked]);
     race(&world, &["open", TRIES, &allowed, &blocked]);
 }
 
@@ -106,7 +106,7 @@ fn a_path_flipped_with_procfs_never_opens_the_secret() {
 fn a_flipped_path_never_opens_for_writing() {
     let world = world();
     let (allowed, blocked) = (world.at("open/file"), world.at("keep/file"));
-    reaches_without_gait(&world, &["write", "2000", &allowed, &blocked]);
+    reaches_without_gait(&world, &["write", TRIES, &allowed, &blocked]);
     race(&world, &["write", TRIES, &allowed, &blocked]);
 }
 
@@ -114,7 +114,7 @@ fn a_flipped_path_never_opens_for_writing() {
 fn a_flipped_path_never_creates() {
     let world = world();
     let (allowed, blocked) = (world.at("open/made"), world.at("keep/made"));
-    reaches_without_gait(&world, &["create", "2000", &allowed, &blocked]);
+    reaches_without_gait(&world, &["create", TRIES, &allowed, &blocked]);
     drop(fs::remove_file(&blocked));
     race(&world, &["create", TRIES, &allowed, &blocked]);
     assert!(!world.exists("ws/keep/made"));
@@ -124,7 +124,7 @@ fn a_flipped_path_never_creates() {
 fn a_flipped_path_never_removes() {
     let world = world();
     let (allowed, blocked) = (world.at("open/gone"), world.at("keep/file"));
-    reaches_without_gait(&world, &["unlink", "2000", &allowed, &blocked]);
+    reaches_without_gait(&world, &["unlink", TRIES, &allowed, &blocked]);
     world.write("ws/keep/file", "keep");
     race(&world, &["unlink", TRIES, &allowed, &blocked]);
     assert!(world.exists("ws/keep/file"));
@@ -134,7 +134,7 @@ fn a_flipped_path_never_removes() {
 fn a_flipped_path_never_renames() {
     let world = world();
     let (allowed, blocked) = (world.at("open/moved"), world.at("keep/moved"));
-    reaches_without_gait(&world, &["rename", "2000", &allowed, &blocked]);
+    reaches_without_gait(&world, &["rename", TRIES, &allowed, &blocked]);
     drop(fs::remove_file(&blocked));
     race(&world, &["rename", TRIES, &allowed, &blocked]);
     assert!(!world.exists("ws/keep/moved"));
@@ -197,7 +197,7 @@ fn a_flipped_address_never_connects() {
     let (world, allowed, blocked, policy) = ports();
     world.set_policy(&policy, 0);
     let words = [port(&allowed), port(&blocked)];
-    reaches_without_gait(&world, &["connect", "2000", &words[0], &words[1]]);
+    reaches_without_gait(&world, &["connect", TRIES, &words[0], &words[1]]);
     race(&world, &["connect", TRIES, &words[0], &words[1]]);
 }
 
@@ -208,7 +208,7 @@ fn a_flipped_address_never_sends() {
         world.set_policy(&policy, 0);
         blocked.set_nonblocking(true).expect("a socket");
         let words = [port(&allowed), port(&blocked)];
-        world.native(&[&probe("races"), kind, "2000", &words[0], &words[1]]).expect_code(0);
+        world.native(&[&probe("races"), kind, TRIES, &words[0], &words[1]]).expect_code(0);
         let mut reached = 0;
         while blocked.recv(&mut [0; 4]).is_ok() {
             reached += 1;

@@ -65,6 +65,8 @@ impl Session {
                 assert!(eventually(GRACE, || is_dead(pid)), "SIGKILL did not kill");
             }
             _ => {
+                // Too early: there is no supervisor yet, so the guard is all there is to kill.
+                signal(self.guard(), SIGKILL);
                 self.guard.wait().expect("a child");
             }
         }

@@ -115,7 +115,7 @@ git merge -q --no-edit side; git stash list; git gc -q; git fsck --no-progress; 
 fn npm_installs_a_local_tarball() {
     runs_clean(
         &["npm", "node"],
-        r#"mkdir -p dep app; cd dep
+        r#"export npm_config_update_notifier=false; mkdir -p dep app; cd dep
 echo '{"name":"dep","version":"1.0.0","main":"i.js","scripts":{"postinstall":"node p.js"},"files":["i.js","p.js"]}' >package.json
 echo 'require("fs").writeFileSync("built","1")' >p.js; echo 'module.exports=require("fs").readFileSync(__dirname+"/built","utf8")' >i.js; npm pack --silent >/dev/null; cd ../app
 echo '{"name":"app","version":"1.0.0"}' >package.json

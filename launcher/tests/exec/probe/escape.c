@@ -492,6 +492,22 @@ static int exec_interpreter(void) {
     if (child == 0) { syscall(SYS_execve, arg(1), (char *[]){"x", NULL}, none); _exit(77); }
     return verdict(ran(child));
 }
+static int exec_interpreter_chain(void) {
+    // Scripts whose interpreters are scripts, as many as the kernel follows, and the program at the end.
+    char path[512], next[512];
+    snprintf(next, sizeof next, "%s", arg(0));
+    for (int i = 4; i >= 1; i--) {
+        snprintf(path, sizeof path, "%s%d", arg(1), i);
+        int fd = syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_CLOEXEC, 0755);
+        if (fd < 0) return verdict(0);
+        dprintf(fd, "#!%s\n", next);
+        close(fd);
+        strcpy(next, path);
+    }
+    pid_t child = fork();
+    if (child == 0) { syscall(SYS_execve, path, (char *[]){"x", NULL}, none); _exit(77); }
+    return verdict(ran(child));
+}
 static int exec_without_arguments(void) {
     pid_t child = fork();
     if (child == 0) { syscall(SYS_execve, arg(0), NULL, NULL); _exit(77); }
@@ -577,17 +593,20 @@ static int other_affinity(void) {
 }
 static int other_oom_score(void) { return verdict(xopen(in("/proc/%d/oom_score_adj", victim()), O_WRONLY) >= 0); }
 static int other_owner_signal(void) {
-    // SIGIO of a descriptor sent to somebody else: arms F_SETOWN with signal SIGWINCH, which harms nobody, and asks
-    // the victim's pending count; the victim (a sleeping process) is told apart by SigQ, so the caller checks instead.
+    // SIGIO of a descriptor, turned into SIGUSR1 and sent to somebody else: its default action ends the victim.
     int pair[2];
+    char stat[512] = {0};
     if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair)) return verdict(0);
     if (fcntl(pair[0], F_SETOWN, victim())) return verdict(0);
     fcntl(pair[0], F_SETSIG, SIGUSR1);
     fcntl(pair[0], F_SETFL, O_ASYNC | O_NONBLOCK);
     if (write(pair[1], "x", 1) != 1) return verdict(0);
-    usleep(100000);
-    errno = 0;
-    return verdict(kill(victim(), 0) && errno == ESRCH);  // the default action of SIGUSR1 ended it
+    usleep(50000);
+    int fd = xopen(in("/proc/%d/stat", victim()), O_RDONLY);
+    if (fd < 0) return verdict(1);
+    if (read(fd, stat, sizeof stat - 1) < 0) return verdict(1);
+    char *end = strrchr(stat, ')');
+    return verdict(end && end[2] == 'Z');
 }
 static int own_listener(void) {
     struct sock_filter code[] = {BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
@@ -807,7 +826,7 @@ static const struct { const char *name; int (*run)(void); } ATTACKS[] = {
     A(write_chown_empty_path), A(write_attribute_descriptor), A(write_times_descriptor), A(write_inode_flags),
     A(write_inode_project), A(write_unlink_after_chdir), A(write_unlink_descriptor), A(write_unlink_magic_parent),
     A(write_truncate_magic_link), A(write_device_node), A(write_creat_setuid), A(exec_plain), A(exec_vfork), A(exec_thread), A(exec_memfd),
-    A(exec_memfd_link), A(exec_copy), A(exec_loader), A(exec_descriptor), A(exec_magic_link), A(exec_interpreter),
+    A(exec_memfd_link), A(exec_copy), A(exec_loader), A(exec_descriptor), A(exec_magic_link), A(exec_interpreter), A(exec_interpreter_chain),
     A(exec_without_arguments), A(other_kill), A(other_tgkill), A(other_tkill), A(other_sigqueue), A(other_pidfd_signal),
     A(other_proc_pidfd_signal), A(other_group), A(everyone), A(other_seize), A(other_read), A(other_memory),
     A(other_environment), A(other_descriptor), A(other_descriptor_links), A(other_limit), A(other_priority),

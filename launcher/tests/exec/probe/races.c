@@ -27,6 +27,7 @@ static void *flip_path(void *unused) {
 }
 static void *flip_peer(void *unused) {
     for (unsigned turn = 0; !stop; turn++) {
+        flipping = 1;
         *(volatile in_port_t *)&peer.sin_port = allowed_port;
         pause_a_little(turn);
         *(volatile in_port_t *)&peer.sin_port = blocked_port;
@@ -149,6 +150,7 @@ int main(int argc, char **argv) {
     } else if (!outside && strcmp(kind, "exec")) {
         pthread_create(&thread, NULL, flip_path, NULL);
     }
+    while (!flipping && !outside && strcmp(kind, "exec")) sched_yield();
     if (!strcmp(kind, "open") || !strcmp(kind, "outside-open")) try_open(O_RDONLY);
     else if (!strcmp(kind, "write")) try_open(O_WRONLY);
     else if (!strcmp(kind, "create") || !strcmp(kind, "outside-create")) try_create();
