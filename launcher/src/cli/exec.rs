@@ -297,11 +297,16 @@ fn answer(args: &Exec, run_id: &str, outcome: Outcome) -> Result<Answer, CliErro
         "totals": outcome.summary.totals.to_map(),
     });
     let Value::Object(fields) = fields else { return Ok(Answer::given(exit)) };
-    let talk = vec![
+    let mut talk: Vec<String> = outcome
+        .exec_failed
+        .map(|errno| format!("gait: cannot run {}: {errno}", args.command[0].display()))
+        .into_iter()
+        .collect();
+    talk.extend([
         format!("gait: {}", counts(&outcome.summary.totals)),
         format!("gait: evidence in {}", outcome.runpack.display()),
         footer,
-    ];
+    ]);
     Ok(Answer {
         exit,
         fields: Map::from_iter(fields),

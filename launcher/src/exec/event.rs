@@ -51,6 +51,8 @@ pub(crate) struct Event<'a> {
     pub(crate) decision: u64,
     /// Whether the verdict was carried out; not so in a simulation.
     pub(crate) enforced: bool,
+    /// Whether the object did not exist: an attempt that is recorded and not told.
+    pub(crate) absent: bool,
     pub(crate) approval: Approval,
     pub(crate) action: Action<'a>,
 }
@@ -59,6 +61,7 @@ const FLAG_ENFORCED: u8 = 1;
 const FLAG_ARGV: u8 = 2;
 const FLAG_NAME: u8 = 4;
 const FLAG_ADDRESS: u8 = 8;
+const FLAG_ABSENT: u8 = 16;
 
 impl<'a> Event<'a> {
     /// Writes the message into `out`, which is cleared first.
@@ -70,6 +73,7 @@ impl<'a> Event<'a> {
             Object::Other(text) => (2, text.as_bytes(), None),
         };
         let mut flags = if self.enforced { FLAG_ENFORCED } else { 0 };
+        flags |= if self.absent { FLAG_ABSENT } else { 0 };
         flags |= if self.action.argv.is_some() { FLAG_ARGV } else { 0 };
         flags |= if host.is_some_and(|h| h.name.is_some()) { FLAG_NAME } else { 0 };
         flags |= if host.is_some_and(|h| h.address.is_some()) { FLAG_ADDRESS } else { 0 };
@@ -122,7 +126,8 @@ impl<'a> Event<'a> {
         };
         let argv = (flags & FLAG_ARGV != 0).then_some(argv);
         let action = Action { operation, object, image, argv };
-        Some(Self { at_ns, tid, decision, enforced: flags & FLAG_ENFORCED != 0, approval, action })
+        let (enforced, absent) = (flags & FLAG_ENFORCED != 0, flags & FLAG_ABSENT != 0);
+        Some(Self { at_ns, tid, decision, enforced, absent, approval, action })
     }
 }
 
@@ -164,6 +169,7 @@ mod tests {
                         tid: 9,
                         decision: 11,
                         enforced: true,
+                        absent: true,
                         approval: Approval::Once,
                         action,
                     };
@@ -179,7 +185,7 @@ mod tests {
     fn cut_messages_are_refused() {
         let action =
             Action { operation: Operation::Read, object: Object::Path(b"/x"), image: b"/i", argv: None };
-        let event = Event { at_ns: 1, tid: 1, decision: 1, enforced: true, approval: Approval::None, action };
+        let event = Event { at_ns: 1, tid: 1, decision: 1, enforced: true, absent: true, approval: Approval::None, action };
         let mut message = Vec::new();
         event.encode(&mut message);
         for end in 0..message.len() {

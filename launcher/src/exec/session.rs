@@ -339,6 +339,10 @@ impl Guard {
         let decision = evidence::decision(event);
         if first && event.enforced && evidence::final_verdict(decision, event) != Verdict::Allow {
             self.blocked += 1;
+            if event.absent {
+                // Programs probe for files that may not be there; that is for the record, not for the terminal.
+                return Ok(());
+            }
             self.tell_blocked(event, decision);
         }
         Ok(())

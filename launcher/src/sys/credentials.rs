@@ -63,3 +63,21 @@ pub(crate) fn set_effective(effective: u64, permitted: u64) -> Result<(), Errno>
     // SAFETY: version 3 reads the header and two `CapData`.
     check_long(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) }).map(drop)
 }
+
+/// Takes capabilities away from the calling process for good, and from everything it starts.
+///
+/// # Errors
+/// Where the kernel refuses to drop one that it said is there.
+pub(crate) fn drop_for_good(dropped: u64) -> Result<(), Errno> {
+    let (effective, permitted) = capabilities()?;
+    if permitted & dropped == 0 {
+        return Ok(());
+    }
+    let zero: libc::c_ulong = 0;
+    for capability in (0u64..64).filter(|bit| permitted & dropped & (1 << bit) != 0) {
+        // SAFETY: plain integers.
+        let result = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, zero, zero, zero) };
+        super::check(result)?;
+    }
+    set_effective(effective & !dropped, permitted & !dropped)
+}

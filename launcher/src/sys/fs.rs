@@ -319,3 +319,11 @@ pub(crate) fn fchdir(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     // SAFETY: plain integer.
     check(unsafe { libc::fchdir(fd.as_raw_fd()) }).map(drop)
 }
+
+/// Returns the number of the terminal whose master this is (`TIOCGPTN`).
+pub(crate) fn terminal_number(fd: BorrowedFd<'_>) -> Result<u32, Errno> {
+    let mut number: libc::c_uint = 0;
+    // SAFETY: the request writes one unsigned int.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCGPTN, &raw mut number) })?;
+    Ok(number)
+}

@@ -37,10 +37,20 @@ const WRITING: u32 =
         .cast_unsigned();
 /// `FALLOC_FL_PUNCH_HOLE`, `COLLAPSE_RANGE`, `ZERO_RANGE`, `INSERT_RANGE`.
 const DESTROYING: u32 = 0x02 | 0x08 | 0x10 | 0x20;
-/// `ioctl` requests that are held: terminal injection, line disciplines, inode flags.
-pub(super) const TIOCSTI: u32 = 0x5412;
-pub(super) const TIOCLINUX: u32 = 0x541c;
-pub(super) const TIOCSETD: u32 = 0x5423;
+/// `ioctl` requests that never pass: terminal injection, line disciplines, and what changes files or whole file systems
+/// through a descriptor that only reads.
+pub(super) const REFUSED_IOCTLS: &[(u32, &str)] = &[
+    (0x5412, "ioctl:TIOCSTI"),
+    (0x541c, "ioctl:TIOCLINUX"),
+    (0x5423, "ioctl:TIOCSETD"),
+    (0x4080_6685, "ioctl:FS_IOC_ENABLE_VERITY"),
+    (0x4008_7602, "ioctl:FS_IOC_SETVERSION"),
+    (0x800c_6613, "ioctl:FS_IOC_SET_ENCRYPTION_POLICY"),
+    (0xc004_5877, "ioctl:FIFREEZE"),
+    (0xc004_5878, "ioctl:FITHAW"),
+    (0x8004_587d, "ioctl:EXT4_IOC_SHUTDOWN"),
+];
+/// `ioctl` requests that set inode flags: judged as a change of metadata.
 pub(super) const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
 pub(super) const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
 /// `ADDR_NO_RANDOMIZE`, the one personality flag that tools really use, and the value that only asks.
@@ -181,9 +191,11 @@ fn block_of(name: &str, needs: Needs) -> Option<Block> {
             .iter()
             .fold(Block::default().load(low(0)), |block, &value| block.if_equal(value, ALLOW))
             .ret(HOLD),
-        "ioctl" => [TIOCSTI, TIOCLINUX, TIOCSETD, FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR]
+        "ioctl" => REFUSED_IOCTLS
             .iter()
-            .fold(Block::default().load(low(1)), |block, &request| block.if_equal(request, HOLD))
+            .map(|(request, _)| *request)
+            .chain([FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR])
+            .fold(Block::default().load(low(1)), |block, request| block.if_equal(request, HOLD))
             .ret(ALLOW),
         _ => hold(),
     })

@@ -13,8 +13,17 @@ use crate::session_config::decide;
 use crate::sys::Errno;
 use crate::sys::ring::Producer;
 
-/// Actions that one call can be: a rename with something in its way.
-const MOST_ACTIONS: usize = 4;
+/// Who made a call, and in what state it is judged.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caller {
+    pub(super) tid: u32,
+    /// When the call was received, nanoseconds since 1970.
+    pub(super) at_ns: u64,
+    /// Whether the judging thread may wait for an answer.
+    pub(super) may_block: bool,
+    /// Whether the object is known not to exist.
+    pub(super) absent: bool,
+}
 
 /// Decides and records.
 #[derive(Debug)]
@@ -33,32 +42,32 @@ impl Judge {
     ///
     /// # Errors
     /// See [`super::supervisor::Worker::judge`].
-    pub(super) fn judge<'b>(
-        &self,
-        tid: u32,
-        at_ns: u64,
-        actions: impl Iterator<Item = &'b Action<'b>> + Clone,
-        may_block: bool,
-        message: &mut Vec<u8>,
-    ) -> Result<(), Stop> {
-        let strictest = actions.clone().map(|action| self.decide(action).verdict()).max();
-        let strictest = strictest.unwrap_or(Verdict::Block);
-        // All answers first, then all records: a call that must wait for an answer is handled again from the start.
-        let mut judged = [None; MOST_ACTIONS];
-        for (slot, action) in judged.iter_mut().zip(actions) {
+    pub(super) fn judge(&self, call: Caller, actions: &[Action<'_>], message: &mut Vec<u8>) -> Result<(), Stop> {
+        // Nearly every call is one action that is allowed.
+        if let [action] = actions {
             let decision = self.decide(action);
-            let verdict = decision.verdict();
-            // Where another action of the call is blocked anyway, nobody is asked.
-            let ask = verdict == Verdict::RequireApproval && strictest == verdict && !self.simulate;
-            let approval = if ask { self.ask(action, decision, may_block)? } else { Approval::None };
-            *slot = Some((action, decision, approval));
+            if decision.verdict() == Verdict::Allow {
+                return self.record(call, action, decision, Approval::None, message);
+            }
+        }
+        let decisions: Vec<Decision> = actions.iter().map(|action| self.decide(action)).collect();
+        let strictest = decisions.iter().map(|decision| decision.verdict()).max().unwrap_or(Verdict::Block);
+        // All answers first, then all records: a call that must wait for an answer is handled again from the start.
+        let mut approvals = vec![Approval::None; actions.len()];
+        // Where another action of the call is blocked anyway, nobody is asked.
+        if strictest == Verdict::RequireApproval && !self.simulate {
+            for ((approval, action), decision) in approvals.iter_mut().zip(actions).zip(&decisions) {
+                if decision.verdict() == strictest {
+                    *approval = self.ask(action, *decision, call.may_block)?;
+                }
+            }
         }
         let mut refused = None;
-        for (action, decision, approval) in judged.into_iter().flatten() {
+        for ((approval, action), decision) in approvals.into_iter().zip(actions).zip(decisions) {
             if decision.verdict() != Verdict::Allow && !approval.grants() {
                 refused.get_or_insert(errno_of(action));
             }
-            self.record(tid, at_ns, action, decision, approval, message)?;
+            self.record(call, action, decision, approval, message)?;
         }
         match refused {
             Some(errno) if !self.simulate => Err(errno.into()),
@@ -81,32 +90,26 @@ impl Judge {
     }
 
     /// Records an action that never happens, whatever the policy says, and returns its errno.
-    pub(super) fn refuse(
-        &self,
-        tid: u32,
-        at_ns: u64,
-        action: &Action<'_>,
-        message: &mut Vec<u8>,
-    ) -> Result<(), Stop> {
-        self.record(tid, at_ns, action, Decision::NEVER, Approval::None, message)?;
+    pub(super) fn refuse(&self, call: Caller, action: &Action<'_>, message: &mut Vec<u8>) -> Result<(), Stop> {
+        self.record(call, action, Decision::NEVER, Approval::None, message)?;
         if self.simulate { Ok(()) } else { Err(errno_of(action).into()) }
     }
 
     /// Hands the record over; an allow is answered only after this.
     fn record(
         &self,
-        tid: u32,
-        at_ns: u64,
+        call: Caller,
         action: &Action<'_>,
         decision: Decision,
         approval: Approval,
         message: &mut Vec<u8>,
     ) -> Result<(), Stop> {
         let event = Event {
-            at_ns,
-            tid,
+            at_ns: call.at_ns,
+            tid: call.tid,
             decision: decision.to_u64(),
             enforced: !self.simulate,
+            absent: call.absent,
             approval,
             action: *action,
         };

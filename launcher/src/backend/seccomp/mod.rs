@@ -29,9 +29,25 @@ use crate::exec::status::{Status, Step};
 use crate::sys::notify::{self, Listener};
 use crate::sys::process::{self, CStringArray, Fork};
 use crate::sys::ring::Producer;
-use crate::sys::{Errno, signal};
+use crate::sys::{Errno, credentials, signal};
 use judge::Judge;
 use supervisor::Shared;
+
+/// Capabilities that only serve to change the ground the workload stands on: devices, modules, network set-up, time,
+/// tracing of the system. Some of what they allow goes through calls that are not held, such as a write to a netlink
+/// socket. Numbers as in `linux/capability.h`: `DAC_READ_SEARCH`, `LINUX_IMMUTABLE`, `NET_ADMIN`, `NET_RAW`, `SYS_MODULE`,
+/// `SYS_RAWIO`, `SYS_PACCT`, `SYS_ADMIN`, `SYS_BOOT`, `SYS_TIME`, `SYS_TTY_CONFIG`, `MKNOD`, `AUDIT_WRITE`,
+/// `AUDIT_CONTROL`, `MAC_OVERRIDE`, `MAC_ADMIN`, `SYSLOG`, `WAKE_ALARM`, `BLOCK_SUSPEND`, `AUDIT_READ`, `PERFMON`, `BPF`,
+/// `CHECKPOINT_RESTORE`.
+const GROUND_CAPABILITIES: u64 = {
+    let numbers = [2, 9, 12, 13, 16, 17, 20, 21, 22, 25, 26, 27, 29, 30, 32, 33, 34, 35, 36, 37, 38, 39, 40];
+    let (mut set, mut i) = (0u64, 0);
+    while i < numbers.len() {
+        set |= 1 << numbers[i];
+        i += 1;
+    }
+    set
+};
 
 /// What the workload is started with.
 #[derive(Debug)]
@@ -102,6 +118,9 @@ fn supervise_or_fail(supervision: Supervision, workload: &Workload, news: &Owned
     process::close_all_but(&keep).at(Step::Descriptors)?;
     process::set_subreaper().at(Step::Process)?;
     process::set_no_new_privs().at(Step::Process)?;
+    if !simulate {
+        credentials::drop_for_good(GROUND_CAPABILITIES).at(Step::Process)?;
+    }
     let floored = !simulate && floor::is_available();
     let floored =
         floored && floor::restrict(policy.floor()).map_err(|_error| (Step::Landlock, Errno(libc::EPERM)))?;

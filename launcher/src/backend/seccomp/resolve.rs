@@ -214,18 +214,30 @@ impl Resolver<'_> {
             }
             // A magic link, or `/proc/self` behind one; or really too many links, which the walk finds out too.
             Err(Errno(libc::ELOOP)) => self.walk(dirfd, path, last),
+            // `/dev/fd/N` and the like lead through `/proc/self`, where the kernel looked into our process.
+            Err(Errno(libc::ENOENT)) if self.may_mean_caller(at, path) => self.walk(dirfd, path, last),
             Err(errno) => Err(errno.into()),
         }
     }
 
-    fn found(&self, fd: OwnedFd, name: Vec<u8>, anonymous: bool) -> Result<Found, Stop> {
+    /// Returns whether what does not exist for us may exist for the caller: below `/proc` and `/dev`, or behind a symlink.
+    fn may_mean_caller(&self, at: At<'_>, path: &[u8]) -> bool {
+        if path.starts_with(b"/dev/") || path.starts_with(b"/proc/") {
+            return true;
+        }
+        let Ok(name) = cstring(path) else { return false };
+        fs::fstatat(at, &name, libc::AT_SYMLINK_NOFOLLOW).is_ok_and(|stat| stat.kind() == libc::S_IFLNK)
+    }
+
+    /// Describes what is open under the kernel's name for it.
+    pub(super) fn found(&self, fd: OwnedFd, name: Vec<u8>, anonymous: bool) -> Result<Found, Stop> {
         let stat = fs::fstat(fd.as_fd())?;
-        let path = self.recorded(&name)?;
+        let path = self.recorded(without_deleted_mark(&name, &stat))?;
         Ok(Found { fd, stat, path, anonymous })
     }
 
     /// Returns whether the kernel took `/proc/self` for us.
-    fn is_own_proc(&self, path: &[u8]) -> bool {
+    pub(super) fn is_own_proc(&self, path: &[u8]) -> bool {
         let Some(rest) = path.strip_prefix(b"/proc/") else { return false };
         let pid = rest.split(|&b| b == b'/').next().unwrap_or(b"");
         pid == process::pid().to_string().as_bytes()
@@ -281,6 +293,7 @@ impl Resolver<'_> {
                 }
             }
             Err(Errno(libc::ELOOP)) => {}
+            Err(Errno(libc::ENOENT)) if self.may_mean_caller(at, path) => {}
             Err(errno) => return Err(errno.into()),
         }
         let found = self.walk(dirfd, path, Last::Follow)?;
@@ -321,8 +334,9 @@ impl Resolver<'_> {
                 return Err(Errno(libc::ELOOP).into());
             }
             if fs::file_system_type(at.as_fd())? == PROC_SUPER_MAGIC && self.is_magic(at.as_fd(), &part)? {
+                let held = holds_open(at.as_fd(), &part)?;
                 at = fs::openat(At::Fd(at.as_fd()), &name, libc::O_PATH | libc::O_CLOEXEC, 0)?;
-                anonymous = true;
+                anonymous = held;
                 continue;
             }
             let mut text = Vec::new();
@@ -422,6 +436,35 @@ impl Resolver<'_> {
         }
         Ok(out)
     }
+}
+
+/// Returns whether a magic link in `/proc/PID/fd` stands for a descriptor that gives data; an `O_PATH` one was never
+/// judged.
+fn holds_open(at: BorrowedFd<'_>, name: &[u8]) -> Result<bool, Errno> {
+    let mut here = Vec::new();
+    fs::path_of(at, &mut here)?;
+    let Some(process) = here.strip_suffix(b"/fd") else { return Ok(false) };
+    let info = cstring(&[process, b"/fdinfo/", name].concat())?;
+    let file = fs::openat(At::Cwd, &info, libc::O_RDONLY | libc::O_CLOEXEC, 0)?;
+    let mut text = [0u8; 512];
+    let n = fs::pread(file.as_fd(), &mut text, 0)?;
+    let text = String::from_utf8_lossy(&text[..n]);
+    let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|flags| i32::from_str_radix(flags.trim(), 8).ok()).ok_or(Errno(libc::EACCES))?;
+    Ok(flags & libc::O_PATH == 0)
+}
+
+/// Takes the kernel's mark off the name of a removed file: rules know it by the name it had.
+fn without_deleted_mark<'p>(name: &'p [u8], stat: &Stat) -> &'p [u8] {
+    match name.strip_suffix(b" (deleted)") {
+        Some(had) if stat.nlink == 0 => had,
+        _ => name,
+    }
+}
+
+/// Opens the supervisor's own `/proc/PID`.
+pub(super) fn own_proc() -> Result<OwnedFd, Errno> {
+    fs::openat(At::Cwd, c"/proc/self", libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC, 0)
 }
 
 fn parse_pid(text: &[u8]) -> Option<u32> {

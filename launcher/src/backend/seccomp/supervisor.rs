@@ -16,7 +16,7 @@ use gait_agent::gate::Verdict;
 use rustc_hash::FxHashMap;
 
 use super::calls::{self, ExecPlan};
-use super::judge::Judge;
+use super::judge::{Caller, Judge};
 use super::numbers::{AUDIT_ARCH, X32_BIT};
 use super::task::{Credentials, Task, Tasks};
 use crate::sys::notify::{Listener, Notification};
@@ -79,6 +79,8 @@ pub(super) struct Shared {
     /// Tasks with a new image, for the workers' caches: a number that grows, and the recent ones.
     execs: AtomicU64,
     exec_log: Mutex<VecDeque<(u64, u32)>>,
+    /// Numbers of the terminals that the tree made for itself.
+    terminals: Mutex<rustc_hash::FxHashSet<u32>>,
     /// Ports that the kernel picked for sockets of the tree.
     picked: Mutex<rustc_hash::FxHashSet<u16>>,
     /// Counts the workload's umask(2) calls.
@@ -175,6 +177,7 @@ impl Shared {
             credentials_changed: AtomicBool::new(false),
             execs: AtomicU64::new(0),
             exec_log: Mutex::new(VecDeque::new()),
+            terminals: Mutex::new(rustc_hash::FxHashSet::default()),
             picked: Mutex::new(rustc_hash::FxHashSet::default()),
             umasks: AtomicU64::new(0),
             signals_scoped,
@@ -205,6 +208,16 @@ impl Shared {
     /// Remembers a port that the kernel picked.
     pub(super) fn add_picked(&self, port: u16) {
         lock(&self.picked).insert(port);
+    }
+
+    /// Remembers a terminal that the tree made.
+    pub(super) fn add_terminal(&self, number: u32) {
+        lock(&self.terminals).insert(number);
+    }
+
+    /// Returns whether the tree made the terminal.
+    pub(super) fn is_own_terminal(&self, number: u32) -> bool {
+        lock(&self.terminals).contains(&number)
     }
 
     /// Returns whether the kernel picked the port for a socket of the tree.
@@ -492,20 +505,37 @@ impl Worker {
     /// # Errors
     /// The errno of a blocked call, or [`Stop::Slow`] where a person must be asked and this thread may not wait.
     pub(super) fn judge(&mut self, task: &Task, actions: &[(Operation, Object<'_>)]) -> Result<(), Stop> {
-        let mut built = [None; 4];
-        for (slot, (operation, object)) in built.iter_mut().zip(actions) {
-            *slot = Some(Action { operation: *operation, object: *object, image: &task.image, argv: None });
+        let action =
+            |&(operation, object): &(_, _)| Action { operation, object, image: &task.image, argv: None };
+        if let [only] = actions {
+            return self.judge_actions(task.tid, &[action(only)]);
         }
-        self.judge_actions(task.tid, built.iter().flatten())
+        let built: Vec<Action<'_>> = actions.iter().map(action).collect();
+        self.judge_actions(task.tid, &built)
     }
 
     /// As [`Self::judge`], for actions that are built already.
-    pub(super) fn judge_actions<'b>(
-        &mut self,
-        tid: u32,
-        actions: impl Iterator<Item = &'b Action<'b>> + Clone,
-    ) -> Result<(), Stop> {
-        self.shared.judge.judge(tid, self.now_ns, actions, self.may_block, &mut self.message)
+    pub(super) fn judge_actions(&mut self, tid: u32, actions: &[Action<'_>]) -> Result<(), Stop> {
+        let caller = self.caller(tid, false);
+        self.shared.judge.judge(caller, actions, &mut self.message)
+    }
+
+    /// Judges an attempt on a name that is not there; where it is allowed there is nothing to record.
+    ///
+    /// # Errors
+    /// As [`Self::judge`].
+    pub(super) fn judge_absent(&mut self, task: &Task, operation: Operation, path: &[u8]) -> Result<(), Stop> {
+        let object = Object::Path(path);
+        if self.would_allow(task, operation, object) {
+            return Ok(());
+        }
+        let action = Action { operation, object, image: &task.image, argv: None };
+        let caller = self.caller(task.tid, true);
+        self.shared.judge.judge(caller, &[action], &mut self.message)
+    }
+
+    fn caller(&self, tid: u32, absent: bool) -> Caller {
+        Caller { tid, at_ns: self.now_ns, may_block: self.may_block, absent }
     }
 
     /// Returns whether the policy allows an action outright, without recording anything.
@@ -524,7 +554,8 @@ impl Worker {
     /// # Errors
     /// Its errno; none in a simulation.
     pub(super) fn refuse(&mut self, tid: u32, action: &Action<'_>) -> Result<(), Stop> {
-        self.shared.judge.refuse(tid, self.now_ns, action, &mut self.message)
+        let caller = self.caller(tid, false);
+        self.shared.judge.refuse(caller, action, &mut self.message)
     }
 
     /// As [`Self::refuse`], for an action on a path.

@@ -193,18 +193,19 @@ impl Tasks {
     }
 }
 
-/// Returns whether `pid` is `ancestor` or one of its descendants. Walks up `/proc`, so a racing exit answers no.
+/// Returns whether `pid` is a descendant of `ancestor`, which itself is none. Walks up `/proc`, so a racing exit answers
+/// no.
 pub(super) fn descends_from(pid: u32, ancestor: u32) -> bool {
     let mut at = pid;
     // Deeper trees than this are not real.
     for _ in 0..4096 {
-        if at == ancestor {
+        let Some(parent) = parent_of(at) else { return false };
+        if parent == ancestor {
             return true;
         }
-        if at <= 1 {
+        if parent <= 1 {
             return false;
         }
-        let Some(parent) = parent_of(at) else { return false };
         at = parent;
     }
     false
@@ -238,6 +239,7 @@ mod tests {
         let mut child = std::process::Command::new("sleep").arg("5").spawn().unwrap();
         assert!(descends_from(child.id(), process::pid()));
         assert!(!descends_from(1, child.id()));
+        assert!(!descends_from(process::pid(), process::pid()), "nobody descends from itself");
         child.kill().unwrap();
         child.wait().unwrap();
     }

@@ -12,7 +12,7 @@ use gait_agent::action::{Action, Object};
 use gait_agent::endpoint::Operation;
 
 use super::super::numbers::names as nr;
-use super::super::resolve::{Found, Last};
+use super::super::resolve::{Found, Last, Resolver};
 use super::super::supervisor::{Answer, Stop, Worker};
 use super::super::task::Task;
 use super::Call;
@@ -34,8 +34,6 @@ const ARGUMENT_BYTES: usize = 6 << 20;
 pub(in super::super) struct ExecPlan {
     /// The files that take part: the script if it is one, its interpreters, last the image.
     files: Vec<File>,
-    /// Device and inode of the image.
-    identity: (u64, u64),
     /// The image of the caller before the exec.
     caller: Vec<u8>,
     /// Recorded already, because somebody was asked.
@@ -45,6 +43,9 @@ pub(in super::super) struct ExecPlan {
 #[derive(Debug)]
 struct File {
     path: Vec<u8>,
+    /// The name by which the kernel looks it up; the new image's arguments show it for every file but the image itself.
+    name: Vec<u8>,
+    identity: (u64, u64),
     /// Arguments that the kernel puts before this file's own: the interpreters further down the chain with theirs.
     before: usize,
 }
@@ -64,7 +65,13 @@ pub(super) fn exec(worker: &mut Worker, call: Call<'_>) -> Result<Answer, Stop> 
             Err(stop) => return Err(stop),
         }
     };
-    let plan = plan(worker, call, found)?;
+    // What the kernel calls the file, and hands to an interpreter (fs/exec.c, `alloc_bprm`).
+    let name = match dirfd {
+        _ if path.first() == Some(&b'/') || dirfd == libc::AT_FDCWD => path,
+        fd if path.is_empty() => format!("/dev/fd/{fd}").into_bytes(),
+        fd => [format!("/dev/fd/{fd}/").as_bytes(), &path].concat(),
+    };
+    let plan = plan(worker, call, found, name)?;
     let argv_index = if at { 2 } else { 1 };
     Ok(Answer::Exec(Box::new(precheck(worker, call, plan, argv_index)?)))
 }
@@ -72,10 +79,7 @@ pub(super) fn exec(worker: &mut Worker, call: Call<'_>) -> Result<Answer, Stop> 
 /// A file that is not there: judged where the policy would not allow it, else the kernel's answer.
 fn missing(worker: &mut Worker, call: Call<'_>, dirfd: i32, path: &[u8], errno: Errno) -> Stop {
     let lexical = call.resolver(worker).lexical(dirfd, path);
-    if worker.would_allow(call.task, Operation::Exec, Object::Path(&lexical)) {
-        return errno.into();
-    }
-    match worker.judge_path(call.task, Operation::Exec, &lexical) {
+    match worker.judge_absent(call.task, Operation::Exec, &lexical) {
         Ok(()) => errno.into(),
         Err(stop) => stop,
     }
@@ -85,40 +89,36 @@ fn by_descriptor(worker: &Worker, call: Call<'_>, fd: i32) -> Result<Found, Stop
     let fd = call.task.descriptor(fd)?;
     let mut name = Vec::new();
     fs::path_of(fd.as_fd(), &mut name)?;
-    let stat = fs::fstat(fd.as_fd())?;
-    let path = call.resolver(worker).recorded(&name)?;
-    Ok(Found { fd, stat, path, anonymous: true })
+    call.resolver(worker).found(fd, name, true)
 }
 
 /// Follows `#!` lines as the kernel will.
-fn plan(worker: &Worker, call: Call<'_>, first: Found) -> Result<ExecPlan, Stop> {
-    let mut chain: Vec<(Vec<u8>, usize)> = Vec::new();
-    let mut found = first;
+fn plan(worker: &Worker, call: Call<'_>, first: Found, first_name: Vec<u8>) -> Result<ExecPlan, Stop> {
+    let mut files: Vec<File> = Vec::new();
+    let (mut found, mut name) = (first, first_name);
     loop {
         if found.stat.kind() != libc::S_IFREG {
             return Err(Errno(libc::EACCES).into());
         }
         let head = head(&found.fd)?;
-        let interpreter = shebang(&head);
         let identity = (found.stat.dev, found.stat.ino);
-        let prefix = interpreter.as_ref().map_or(0, |(_, argument)| 1 + usize::from(*argument));
-        chain.push((std::mem::take(&mut found.path), prefix));
-        let Some((interpreter, _)) = interpreter else {
-            // Each file's arguments begin where the prefixes of everything after it end.
-            let mut before = 0;
-            let mut files: Vec<File> = Vec::with_capacity(chain.len());
-            for (path, prefix) in chain.into_iter().rev() {
-                before += prefix;
-                files.push(File { path, before });
-            }
-            files.reverse();
-            return Ok(ExecPlan { files, identity, caller: call.task.image.to_vec(), recorded: None });
-        };
-        if chain.len() > INTERPRETERS {
+        let interpreter = shebang(&head);
+        let before = interpreter.map_or(0, |(_, argument)| 1 + usize::from(argument));
+        files.push(File { path: found.path, name, identity, before });
+        let Some((interpreter, _)) = interpreter else { break };
+        if files.len() > INTERPRETERS {
             return Err(Errno(libc::ELOOP).into());
         }
         found = call.resolver(worker).object(libc::AT_FDCWD, interpreter, Last::Follow)?;
+        name = interpreter.to_vec();
     }
+    // Each file's arguments begin where those of everything after it end.
+    let mut before = 0;
+    for file in files.iter_mut().rev() {
+        before += file.before;
+        file.before = before;
+    }
+    Ok(ExecPlan { files, caller: call.task.image.to_vec(), recorded: None })
 }
 
 /// Reads what the kernel will look at. A file that may be run and not read would leave its process unreadable for us.
@@ -160,7 +160,7 @@ fn precheck(
         Some(argv) => argv,
         None => arguments(call, argv_index)?,
     };
-    worker.judge_actions(call.task.tid, plan.actions(Some(&argv), true).iter())?;
+    worker.judge_actions(call.task.tid, &plan.actions(Some(&argv), true))?;
     // Somebody agreed to exactly these arguments (or this is a simulation).
     plan.recorded = Some(argv);
     Ok(plan)
@@ -201,6 +201,27 @@ fn skip(argv: &[u8], count: usize) -> &[u8] {
 }
 
 impl ExecPlan {
+    /// Returns whether the task's image is the planned one.
+    fn is_image_of(&self, task: &Task) -> bool {
+        let image = fs::fstatat(At::Fd(task.proc.as_fd()), c"exe", 0).map(|stat| (stat.dev, stat.ino));
+        self.files.last().is_some_and(|file| image == Ok(file.identity))
+    }
+
+    /// Returns whether the scripts that the kernel went through are the planned ones: by the names that it used, which
+    /// stand in the new image's arguments, and by what those names lead to now. The interpreter opens the script once
+    /// more by that name, and that open is judged by itself.
+    fn ran_these(&self, worker: &Worker, task: &Task, argv: &[u8]) -> bool {
+        let Some((_, scripts)) = self.files.split_last() else { return false };
+        let resolver = Resolver { task, tree: worker.shared.tree };
+        scripts.iter().all(|script| {
+            let named = skip(argv, script.before).split(|&b| b == 0).next() == Some(&script.name[..]);
+            // A name through a descriptor table led to an open file, and that table is the caller's own.
+            let through_table = script.name.starts_with(b"/dev/fd/");
+            let same = |found: Found| (found.stat.dev, found.stat.ino) == script.identity;
+            named && (through_table || resolver.object(libc::AT_FDCWD, &script.name, Last::Follow).is_ok_and(same))
+        })
+    }
+
     /// The actions of the exec: one per file that takes part. `own` arguments are those the caller passed; otherwise they
     /// are those of the new image, in which the kernel has put the interpreters in front.
     fn actions<'b>(&'b self, argv: Option<&'b [u8]>, own: bool) -> Vec<Action<'b>> {
@@ -257,9 +278,7 @@ fn verified(worker: &mut Worker, pid: u32, plan: &ExecPlan) -> bool {
     worker.tasks.forget(pid);
     let Ok(task) = worker.tasks.get(pid, worker.now_ns) else { return false };
     let Ok(argv) = command_line(&task) else { return false };
-    let same =
-        fs::fstatat(At::Fd(task.proc.as_fd()), c"exe", 0).is_ok_and(|st| (st.dev, st.ino) == plan.identity);
-    if !same {
+    if !plan.is_image_of(&task) || !plan.ran_these(worker, &task, &argv) {
         let object = Object::Path(&task.image);
         let swapped = Action { operation: Operation::Exec, object, image: &plan.caller, argv: Some(&argv) };
         return worker.refuse(pid, &swapped).is_ok();
@@ -270,7 +289,7 @@ fn verified(worker: &mut Worker, pid: u32, plan: &ExecPlan) -> bool {
             .files
             .first()
             .is_some_and(|file| same_arguments(asked, skip(&argv, file.before), file.before)),
-        None => worker.judge_actions(pid, plan.actions(Some(&argv), false).iter()).is_ok(),
+        None => worker.judge_actions(pid, &plan.actions(Some(&argv), false)).is_ok(),
     }
 }
 

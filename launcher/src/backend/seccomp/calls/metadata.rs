@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use gait_agent::endpoint::Operation;
 
-use super::super::filter::{FS_IOC_FSSETXATTR, FS_IOC_SETFLAGS};
+use super::super::filter::{FS_IOC_FSSETXATTR, FS_IOC_SETFLAGS, REFUSED_IOCTLS};
 use super::super::numbers::names as nr;
 use super::super::resolve::Last;
 use super::super::supervisor::{Answer, Stop, Worker};
@@ -189,6 +189,9 @@ pub(super) fn xattr(worker: &mut Worker, call: Call<'_>) -> Result<Answer, Stop>
 }
 
 pub(super) fn truncate(worker: &mut Worker, call: Call<'_>) -> Result<Answer, Stop> {
+    if call.long(1).cast_signed() < 0 {
+        return Err(Errno(libc::EINVAL).into());
+    }
     let subject = by_path(worker, call, CWD, 0, Last::Follow)?;
     subject.judge(worker, call, Operation::Truncate)?;
     fs::truncate(subject.proc_path().as_c_str(), call.long(1).cast_signed())?;
@@ -219,13 +222,10 @@ pub(super) fn ioctl(worker: &mut Worker, call: Call<'_>) -> Result<Answer, Stop>
         // `FS_IOC_SETFLAGS` says long and means int.
         FS_IOC_SETFLAGS => 4,
         FS_IOC_FSSETXATTR => 28,
-        super::super::filter::TIOCSTI => {
-            return super::refuse(worker, call, Operation::Ground, "ioctl:TIOCSTI");
+        _ => {
+            let name = REFUSED_IOCTLS.iter().find(|(known, _)| *known == request).map_or("ioctl", |(_, name)| *name);
+            return super::refuse(worker, call, Operation::Ground, name);
         }
-        super::super::filter::TIOCLINUX => {
-            return super::refuse(worker, call, Operation::Ground, "ioctl:TIOCLINUX");
-        }
-        _ => return super::refuse(worker, call, Operation::Ground, "ioctl:TIOCSETD"),
     };
     let mut bytes = [0u8; 32];
     memory::read(call.task.tid, call.long(2), &mut bytes[..size])?;

@@ -49,18 +49,14 @@ pub(super) fn remove(worker: &mut Worker, call: Call<'_>) -> Result<Answer, Stop
 
 /// Judges an action on a name; where nothing is there and the policy would allow it, the kernel's errno is the answer and
 /// there is nothing to record.
-fn judge_existing(
-    worker: &mut Worker,
-    call: Call<'_>,
-    operation: Operation,
-    place: &Place,
-) -> Result<(), Stop> {
-    if let Err(errno) = fs::fstatat(place.at(), &place.name, libc::AT_SYMLINK_NOFOLLOW)
-        && worker.would_allow(call.task, operation, Object::Path(&place.path))
-    {
-        return Err(errno.into());
+fn judge_existing(worker: &mut Worker, call: Call<'_>, operation: Operation, place: &Place) -> Result<(), Stop> {
+    match fs::fstatat(place.at(), &place.name, libc::AT_SYMLINK_NOFOLLOW) {
+        Ok(_) => worker.judge_path(call.task, operation, &place.path),
+        Err(errno) => {
+            worker.judge_absent(call.task, operation, &place.path)?;
+            Err(errno.into())
+        }
     }
-    worker.judge_path(call.task, operation, &place.path)
 }
 
 /// Judges the making of a name; where something is there already and the policy would allow it, that is the answer.
@@ -196,6 +192,15 @@ pub(super) fn rename(worker: &mut Worker, call: Call<'_>) -> Result<Answer, Stop
     Err(Errno(libc::EBUSY).into())
 }
 
+/// A new name must not make readable what may not be read under the old one.
+fn keep_readability(worker: &mut Worker, call: Call<'_>, kind: u32, path: &[u8]) -> Result<(), Stop> {
+    let operation = if kind == libc::S_IFDIR { Operation::List } else { Operation::Read };
+    if kind == libc::S_IFLNK || worker.would_allow(call.task, operation, Object::Path(path)) {
+        return Ok(());
+    }
+    worker.judge_path(call.task, operation, path)
+}
+
 fn judge_rename(
     worker: &mut Worker,
     call: Call<'_>,
@@ -205,10 +210,17 @@ fn judge_rename(
     replaces: bool,
 ) -> Result<(), Stop> {
     let (old_path, new_path) = (Object::Path(&old.path), Object::Path(&new.path));
-    if let Err(errno) = fs::fstatat(old.at(), &old.name, libc::AT_SYMLINK_NOFOLLOW)
-        && worker.would_allow(call.task, Operation::RenameOld, old_path)
-    {
-        return Err(errno.into());
+    let stat = match fs::fstatat(old.at(), &old.name, libc::AT_SYMLINK_NOFOLLOW) {
+        Ok(stat) => stat,
+        Err(errno) => {
+            worker.judge_absent(call.task, Operation::RenameOld, &old.path)?;
+            return Err(errno.into());
+        }
+    };
+    keep_readability(worker, call, stat.kind(), &old.path)?;
+    if flags & EXCHANGE != 0 {
+        let other = fs::fstatat(new.at(), &new.name, libc::AT_SYMLINK_NOFOLLOW)?;
+        keep_readability(worker, call, other.kind(), &new.path)?;
     }
     if flags & EXCHANGE != 0 {
         return worker.judge(

@@ -141,10 +141,7 @@ pub(super) fn connect(worker: &mut Worker, call: Call<'_>) -> Result<Answer, Sto
 fn missing_socket(worker: &mut Worker, call: Call<'_>, address: &Address, errno: Errno) -> Stop {
     let path = address.bytes()[2..].split(|&b| b == 0).next().unwrap_or(b"");
     let lexical = call.resolver(worker).lexical(libc::AT_FDCWD, path);
-    if worker.would_allow(call.task, Operation::UnixConnect, Object::Path(&lexical)) {
-        return errno.into();
-    }
-    match worker.judge_path(call.task, Operation::UnixConnect, &lexical) {
+    match worker.judge_absent(call.task, Operation::UnixConnect, &lexical) {
         Ok(()) => errno.into(),
         Err(stop) => stop,
     }
@@ -433,7 +430,7 @@ pub(super) fn socket(worker: &mut Worker, call: Call<'_>) -> Result<Answer, Stop
         image: &call.task.image,
         argv: None,
     };
-    worker.judge_actions(call.task.tid, std::iter::once(&action))?;
+    worker.judge_actions(call.task.tid, &[action])?;
     Ok(Answer::Continue)
 }
 

@@ -121,10 +121,7 @@ fn open_path(worker: &mut Worker, call: Call<'_>, open: Open, path: &[u8]) -> Re
 fn missing(worker: &mut Worker, call: Call<'_>, open: Open, path: &[u8], errno: Errno) -> Stop {
     let lexical = call.resolver(worker).lexical(open.dirfd, path);
     let operation = if open.writes() { Operation::Write } else { Operation::Read };
-    if worker.would_allow(call.task, operation, Object::Path(&lexical)) {
-        return errno.into();
-    }
-    match worker.judge_path(call.task, operation, &lexical) {
+    match worker.judge_absent(call.task, operation, &lexical) {
         Ok(()) => errno.into(),
         Err(stop) => stop,
     }
@@ -185,15 +182,47 @@ fn open_found(worker: &mut Worker, call: Call<'_>, open: Open, found: Found) -> 
         _ => {
             worker.still_held(call.notification)?;
             let flags = open.ours() & !(libc::O_NOFOLLOW | libc::O_CREAT | libc::O_EXCL);
-            finish(open, fs::reopen(found.fd.as_fd(), flags)?)
+            let fd = fs::reopen(found.fd.as_fd(), flags)?;
+            if kind == libc::S_IFCHR && found.path.ends_with(b"/ptmx") {
+                // The other side of this terminal is the tree's.
+                worker.shared.add_terminal(fs::terminal_number(fd.as_fd())?);
+            }
+            finish(open, fd)
         }
     }
 }
 
-/// An object without a path of its own: a pipe, a socket, a memfd, a removed file. The tree holds it open already.
+/// An object without a path of its own: a pipe, a socket, a memfd, a removed file. The tree has it open already.
 fn is_pathless(found: &Found) -> bool {
     found.anonymous
         && (!found.path.starts_with(b"/") || found.path.starts_with(b"/memfd:") || found.stat.nlink == 0)
+}
+
+/// What is refused whatever the policy says: writing to what belongs to other processes, and other people's terminals.
+fn refuse_foreign(worker: &mut Worker, task: &Task, operation: Operation, found: &Found) -> Result<(), Stop> {
+    let writes_to_others = operation == Operation::Write && found.path.starts_with(b"/proc/[pid]/");
+    let number = terminal_number(found.stat.rdev);
+    let foreign = |number| !worker.shared.is_own_terminal(number) && !is_terminal_of(task, found.stat.rdev);
+    let foreign_terminal = found.path == b"/dev/pts/[n]" && number.is_some_and(foreign);
+    if writes_to_others || foreign_terminal {
+        worker.refuse_path(task, operation, &found.path)?;
+    }
+    Ok(())
+}
+
+/// Returns the number of a Unix98 terminal; their majors are 136 to 143.
+fn terminal_number(device: u64) -> Option<u32> {
+    let (major, minor) = (libc::major(device), libc::minor(device));
+    (136..=143).contains(&major).then(|| (major - 136) * 256 + minor)
+}
+
+/// Returns whether the device is the task's own terminal, or that of the session.
+fn is_terminal_of(task: &Task, device: u64) -> bool {
+    let number = |device: u32| (device >> 8 & 0xfff, device & 0xff | device >> 12 & 0xf_ff00);
+    let same = |tty: Result<u32, Errno>| {
+        tty.is_ok_and(|tty| number(tty) == (libc::major(device), libc::minor(device)))
+    };
+    same(terminal_of(&task.proc)) || super::super::resolve::own_proc().is_ok_and(|own| same(terminal_of(&own)))
 }
 
 fn judge_open(worker: &mut Worker, task: &Task, open: Open, found: &Found) -> Result<(), Stop> {
@@ -207,6 +236,7 @@ fn judge_open(worker: &mut Worker, task: &Task, open: Open, found: &Found) -> Re
         libc::S_IFDIR => Operation::List,
         _ => Operation::Read,
     };
+    refuse_foreign(worker, task, operation, found)?;
     let truncates = open.flags & libc::O_TRUNC != 0 && found.stat.kind() == libc::S_IFREG;
     // Opening for both is both: what may not be read may not be read through a writable descriptor.
     let both = reads && operation == Operation::Write;
@@ -248,7 +278,7 @@ fn open_fifo(worker: &mut Worker, call: Call<'_>, open: Open, found: &Found) -> 
 
 /// `/dev/tty` is the caller's terminal, not ours.
 fn open_terminal(call: Call<'_>, open: Open) -> Result<Answer, Stop> {
-    let device = terminal_of(call.task)?;
+    let device = terminal_of(&call.task.proc)?;
     let number = (device >> 8 & 0xfff, device & 0xff | device >> 12 & 0xf_ff00);
     let path = match number {
         (0, 0) => return Err(Errno(libc::ENXIO).into()),
@@ -264,8 +294,8 @@ fn open_terminal(call: Call<'_>, open: Open) -> Result<Answer, Stop> {
 }
 
 /// Field `tty_nr` of `/proc/TID/stat`.
-fn terminal_of(task: &Task) -> Result<u32, Errno> {
-    let file = fs::openat(At::Fd(task.proc.as_fd()), c"stat", libc::O_RDONLY | libc::O_CLOEXEC, 0)?;
+fn terminal_of(proc: &OwnedFd) -> Result<u32, Errno> {
+    let file = fs::openat(At::Fd(proc.as_fd()), c"stat", libc::O_RDONLY | libc::O_CLOEXEC, 0)?;
     let mut text = [0u8; 1024];
     let n = fs::pread(file.as_fd(), &mut text, 0)?;
     let text = &text[..n];
@@ -291,7 +321,9 @@ fn open_temporary(worker: &mut Worker, call: Call<'_>, open: Open, path: &[u8]) 
 /// `O_CREAT`: either what is there is opened, or exactly one new file is made.
 fn open_or_create(worker: &mut Worker, call: Call<'_>, open: Open, path: &[u8]) -> Result<Answer, Stop> {
     if path.ends_with(b"/") {
-        return Err(Errno(libc::EISDIR).into());
+        let found = call.resolver(worker).object(open.dirfd, path, Last::Follow);
+        let is_file = matches!(found, Err(Stop::Errno(Errno(libc::ENOTDIR))));
+        return Err(Errno(if is_file { libc::ENOTDIR } else { libc::EISDIR }).into());
     }
     let mut joined = std::mem::take(&mut worker.joined);
     let place = call.resolver(worker).place(open.dirfd, path, &mut joined);
@@ -339,9 +371,7 @@ fn existing(place: &Place) -> Result<Option<OwnedFd>, Stop> {
 }
 
 fn exists_already(worker: &mut Worker, call: Call<'_>, place: &Place) -> Result<Answer, Stop> {
-    if !worker.would_allow(call.task, Operation::Create, Object::Path(&place.path)) {
-        worker.judge_path(call.task, Operation::Create, &place.path)?;
-    }
+    worker.judge_absent(call.task, Operation::Create, &place.path)?;
     Err(Errno(libc::EEXIST).into())
 }
 
@@ -426,6 +456,11 @@ fn open_restricted(worker: &mut Worker, call: Call<'_>, open: Open, path: &[u8])
         Ok(fd) => {
             let mut text = Vec::new();
             fs::path_of(fd.as_fd(), &mut text)?;
+            if resolver.is_own_proc(&text) {
+                // The kernel took `/proc/self` for us.
+                let found = resolver.object(open.dirfd, path, open.last())?;
+                return open_found(worker, call, open, found);
+            }
             let path = resolver.recorded(&text)?;
             let stat = fs::fstat(fd.as_fd())?;
             if open.flags & libc::O_EXCL != 0 && open.flags & libc::O_CREAT != 0 {

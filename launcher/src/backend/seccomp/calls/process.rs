@@ -118,7 +118,7 @@ fn outside(
         (Some(_), None) => "pid:unknown".to_owned(),
     };
     let action = Action { operation, object: Object::Other(&text), image: &call.task.image, argv: None };
-    worker.judge_actions(call.task.tid, std::iter::once(&action))?;
+    worker.judge_actions(call.task.tid, &[action])?;
     Ok(Answer::Continue)
 }
 
