@@ -218,7 +218,7 @@ fn policy() -> impl Strategy<Value = Policy> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
     fn on_random_policies(policy in policy(), parts in prop::collection::vec(parts(), 4)) {

@@ -28,7 +28,6 @@ pub(super) struct Document {
     pub(super) fail_closed: Option<FailClosed>,
     pub(super) rules: Vec<decode_rule::DecodedRule>,
     pub(super) extends: Vec<(String, Place)>,
-    pub(super) vars: BTreeMap<String, String>,
     pub(super) exec: decode_exec::ExecDocument,
 }
 
@@ -91,13 +90,8 @@ fn lower_pattern(text: &str) -> String {
     if text.contains("${") { text.to_owned() } else { text.to_lowercase() }
 }
 
-/// Decodes a document. `outer` are the variables of the document that extends this one; they win.
-pub(super) fn document(
-    root: &Node,
-    outer: &BTreeMap<String, String>,
-    bindings: &Bindings,
-    reporter: &mut Reporter<'_>,
-) -> Document {
+/// Decodes a document. Its variables are its own: neither what it extends nor what extends it sees them.
+pub(super) fn document(root: &Node, bindings: &Bindings, reporter: &mut Reporter<'_>) -> Document {
     let Some(fields) = Fields::open(root, &DOCUMENT_KEYS, reporter) else { return Document::default() };
     for (key, want) in [("schema_id", schema::POLICY), ("schema_version", schema::VERSION)] {
         if let Some(given) = fields.text(key, reporter)
@@ -108,7 +102,7 @@ pub(super) fn document(
             reporter.report(node.at, format!("unsupported `{key}` `{given}`, expected `{want}`"));
         }
     }
-    let mut scope = Scope { vars: outer.clone(), bindings };
+    let mut scope = Scope { vars: BTreeMap::new(), bindings };
     if let Some(node) = fields.get("vars") {
         vars(node, &mut scope, reporter);
     }
@@ -125,7 +119,6 @@ pub(super) fn document(
         fail_closed: fields.get("fail_closed").and_then(|node| fail_closed(node, reporter)),
         rules,
         extends: fields.texts("extends", reporter).unwrap_or_default(),
-        vars: scope.vars,
         exec,
     }
 }
@@ -148,7 +141,7 @@ fn vars(node: &Node, scope: &mut Scope<'_>, reporter: &mut Reporter<'_>) {
             seen.push(&key.text);
             match scope.expand(&given) {
                 Ok(expanded) => {
-                    scope.vars.entry(key.text.clone()).or_insert(expanded);
+                    scope.vars.insert(key.text.clone(), expanded);
                 }
                 Err(error) => reporter.report(value.at, error.to_string()),
             }

@@ -1,6 +1,5 @@
 //! Loading: reading files, following `extends`, merging, and checking the examples of every rule.
 
-use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 use std::path::{Component, Path, PathBuf};
 
@@ -46,15 +45,9 @@ impl Policy {
     pub fn load_with(name: &str, read: &mut ReadFile<'_>) -> Result<Self, PolicyErrors> {
         let mut loader = Loader::new(read);
         let merged = match Locator::parse(name, None) {
-            Locator::Shipped(name, text) => loader.load(Locator::Shipped(name, text), &BTreeMap::new()),
+            Locator::Shipped(name, text) => loader.load(Locator::Shipped(name, text)),
             Locator::File(path) => match loader.read_text(&path) {
-                Ok(text) => loader.text(
-                    name.to_owned(),
-                    Identity::File(clean(&path)),
-                    Some(&path),
-                    text,
-                    &BTreeMap::new(),
-                ),
+                Ok(text) => loader.text(name.to_owned(), Identity::File(clean(&path)), Some(&path), text),
                 Err(message) => {
                     loader.errors.push(PolicyError::of_file(name, message));
                     Merged::default()
@@ -73,7 +66,7 @@ impl Policy {
         let mut refuse = |_: &Path| Err(io::Error::new(io::ErrorKind::Unsupported, "no files here"));
         let mut loader = Loader::new(&mut refuse);
         let identity = Identity::File(PathBuf::from(name));
-        let merged = loader.text(name.to_owned(), identity, None, text.to_owned(), &BTreeMap::new());
+        let merged = loader.text(name.to_owned(), identity, None, text.to_owned());
         loader.finish(name, merged)
     }
 }
@@ -154,16 +147,16 @@ impl<'r> Loader<'r> {
         }
     }
 
-    fn load(&mut self, locator: Locator, outer: &BTreeMap<String, String>) -> Merged {
+    fn load(&mut self, locator: Locator) -> Merged {
         match locator {
             Locator::Shipped(name, text) => {
                 let identity = Identity::Shipped(name.to_owned());
-                self.text(format!("builtin:{name}"), identity, None, text.to_owned(), outer)
+                self.text(format!("builtin:{name}"), identity, None, text.to_owned())
             }
             Locator::File(path) => {
                 let shown = path.display().to_string();
                 match self.read_text(&path) {
-                    Ok(text) => self.text(shown, Identity::File(clean(&path)), Some(&path), text, outer),
+                    Ok(text) => self.text(shown, Identity::File(clean(&path)), Some(&path), text),
                     Err(message) => {
                         self.errors.push(PolicyError::of_file(&shown, message));
                         Merged::default()
@@ -190,14 +183,7 @@ impl<'r> Loader<'r> {
         String::from_utf8(bytes).map_err(|error| format!("the policy is not UTF-8: {}", error.utf8_error()))
     }
 
-    fn text(
-        &mut self,
-        name: String,
-        identity: Identity,
-        path: Option<&Path>,
-        text: String,
-        outer: &BTreeMap<String, String>,
-    ) -> Merged {
+    fn text(&mut self, name: String, identity: Identity, path: Option<&Path>, text: String) -> Merged {
         if text.len() > MAX_POLICY_BYTES {
             self.errors.push(PolicyError::of_file(
                 &name,
@@ -215,7 +201,7 @@ impl<'r> Loader<'r> {
                 return Merged::default();
             }
         };
-        let document = decode::document(&root, outer, &self.bindings, &mut reporter);
+        let document = decode::document(&root, &self.bindings, &mut reporter);
         for decoded in &document.rules {
             check_examples(decoded, &self.bindings, &mut reporter);
         }
@@ -250,7 +236,7 @@ impl<'r> Loader<'r> {
                 reporter.report(*at, message);
                 continue;
             }
-            let parent = self.load(locator, &document.vars);
+            let parent = self.load(locator);
             merged.default_verdict = parent.default_verdict.or(merged.default_verdict);
             merged.fail_closed = parent.fail_closed.or(merged.fail_closed);
             merged.rules.extend(parent.rules);

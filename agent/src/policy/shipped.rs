@@ -1,6 +1,5 @@
 //! The policies that come with gait. Their text is part of the binary, so that `gait exec` needs no installation.
 
-use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use super::decode;
@@ -43,7 +42,7 @@ pub(super) fn exec_defaults() -> &'static ExecDocument {
             let mut reporter = Reporter::new(&source);
             let Ok(root) = syntax::parse(&source.text) else { continue };
             let bindings = Bindings::placeholders();
-            let document = decode::document(&root, &BTreeMap::new(), &bindings, &mut reporter);
+            let document = decode::document(&root, &bindings, &mut reporter);
             defaults.overlay(&document.exec);
         }
         defaults

@@ -157,7 +157,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
     fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Value, E> {
         i64::try_from(value)
             .map(Value::Int)
-            .map_err(|_| E::custom(format!("the number {value} is too large")))
+            .map_err(|_too_large| E::custom(format!("the number {value} is too large")))
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
