@@ -13,6 +13,8 @@ pub mod endpoint;
 pub mod gate;
 pub mod intent;
 pub mod policy;
+pub mod runpack;
 pub mod schema;
 pub mod sign;
 pub mod timestamp;
+pub mod trace;

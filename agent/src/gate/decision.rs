@@ -18,6 +18,8 @@ pub enum Ground {
     Protect(u16),
     /// The policy fails closed on what it does not know.
     FailClosed,
+    /// The backend never lets this happen, whatever the policy says.
+    Never,
 }
 
 /// What the gate says about one action.
@@ -36,6 +38,9 @@ pub struct Decision {
 pub struct InvalidDecision(pub u64);
 
 impl Decision {
+    /// The decision on what a backend never lets happen, whatever the policy says.
+    pub const NEVER: Self = Self { verdict: Verdict::Block, ground: Ground::Never, hits: Hits(0) };
+
     /// Returns the verdict.
     #[must_use]
     pub const fn verdict(self) -> Verdict {
@@ -58,6 +63,7 @@ impl Decision {
             Ground::DefaultPrivate => (4, 0),
             Ground::Protect(index) => (5, index),
             Ground::FailClosed => (6, 0),
+            Ground::Never => (7, 0),
         };
         kind << 40 | (self.verdict as u64) << 32 | (self.hits.0 as u64) << 16 | index as u64
     }
@@ -77,6 +83,7 @@ impl Decision {
             4 => Ground::DefaultPrivate,
             5 => Ground::Protect(index),
             6 => Ground::FailClosed,
+            7 => Ground::Never,
             _ => return Err(InvalidDecision(word)),
         };
         let found = Verdict::ALL.into_iter().find(|known| *known as u8 == verdict);
@@ -94,7 +101,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_decision_comes_back(index: u16, hits in 0_u8..128, verdict in 0_usize..4, ground in 0_usize..6) {
+        fn any_decision_comes_back(index: u16, hits in 0_u8..128, verdict in 0_usize..4, ground in 0_usize..7) {
             let ground = [
                 Ground::Rule(index),
                 Ground::Default,
@@ -102,6 +109,7 @@ mod tests {
                 Ground::DefaultPrivate,
                 Ground::Protect(index),
                 Ground::FailClosed,
+                Ground::Never,
             ][ground];
             let decision = Decision { verdict: Verdict::ALL[verdict], ground, hits: Hits(hits) };
             prop_assert_ne!(decision.to_u64(), 0);

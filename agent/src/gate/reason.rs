@@ -4,6 +4,8 @@ use crate::gate::Verdict;
 
 /// The workload tried to change what the policy protects.
 pub const PROTECTED_PATH: &str = "protected_path";
+/// The backend never lets this happen, whatever the policy says.
+pub const NEVER_ALLOWED: &str = "never_allowed";
 /// Nothing in the policy speaks of this action of class `other`.
 pub const DEFAULT_BLOCK_OTHER: &str = "default_block_other";
 /// No rule names the private address.

@@ -13,8 +13,11 @@ use super::infer;
 use super::normalise::{Context, Intent, Kind, Provenance, Source, Target};
 use crate::action::{Action, Host, Object};
 use crate::endpoint::Operation;
-use crate::sign::{Digest, write_string};
+use crate::sign::{Digest, Field, ObjectWriter};
 use crate::timestamp::Timestamp;
+
+/// Longer arguments are kept as a digest even in raw capture: a line of evidence must stay readable in one piece.
+const RAW_ARGV_BYTES: usize = 128 << 10;
 
 /// What of the arguments of a program goes into the evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -157,29 +160,19 @@ fn args(action: &Action<'_>, capture: Capture, program: &str) -> (Map<String, Va
         text.extend_from_slice(b"{}");
         return (map, text);
     }
-    text.push(b'{');
+    let mut object = ObjectWriter::new(&mut text);
     if let Some(argv) = action.argv {
-        if capture == Capture::Raw {
+        if capture == Capture::Raw && argv.len() <= RAW_ARGV_BYTES {
             let list: Vec<_> = arguments(argv).map(|one| path_text(one).into_owned()).collect();
-            text.extend_from_slice(b"\"argv\":[");
-            for (at, one) in list.iter().enumerate() {
-                if at > 0 {
-                    text.push(b',');
-                }
-                write_string(&mut text, one);
-            }
-            text.extend_from_slice(b"],");
+            object.field("argv", Field::Texts(&list));
             map.insert("argv".to_owned(), list.into());
         }
         let digest = Digest::sha256(argv);
-        text.extend_from_slice(b"\"argv_sha256\":\"");
-        digest.write_hex(&mut text);
-        text.extend_from_slice(b"\",");
+        object.digest("argv_sha256", &digest);
         map.insert("argv_sha256".to_owned(), digest.to_string().into());
     }
-    text.extend_from_slice(b"\"program\":");
-    write_string(&mut text, program);
-    text.push(b'}');
+    object.text("program", program);
+    object.finish();
     map.insert("program".to_owned(), program.into());
     (map, text)
 }
@@ -193,35 +186,34 @@ fn arguments(argv: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// The canonical text that the intent digest covers.
 fn digested(tool_name: &str, args: &[u8], target: &Target, context: &Context) -> Vec<u8> {
-    let mut out = Vec::with_capacity(320 + args.len() + target.value.len() + context.workspace.len());
-    out.extend_from_slice(b"{\"arg_provenance\":[{\"arg_path\":\"$\",\"source\":\"system\"}],\"args\":");
-    out.extend_from_slice(args);
-    out.extend_from_slice(b",\"context\":{\"identity\":");
-    write_string(&mut out, &context.identity);
-    out.extend_from_slice(b",\"risk_class\":");
-    write_string(&mut out, &context.risk_class);
-    out.extend_from_slice(b",\"workspace\":");
-    write_string(&mut out, &context.workspace);
-    out.extend_from_slice(b"},\"targets\":[{");
+    let mut text = Vec::with_capacity(320 + args.len() + target.value.len() + context.workspace.len());
+    let mut object = ObjectWriter::new(&mut text);
+    object.field("arg_provenance", Field::Canonical(b"[{\"arg_path\":\"$\",\"source\":\"system\"}]"));
+    object.field("args", Field::Canonical(args));
+    object.object("context", |object| {
+        object.text("identity", &context.identity);
+        object.text("risk_class", &context.risk_class);
+        object.text("workspace", &context.workspace);
+    });
+    let mut one = Vec::with_capacity(160 + target.value.len());
+    one.push(b'[');
+    let mut inner = ObjectWriter::new(&mut one);
     if target.destructive {
-        out.extend_from_slice(b"\"destructive\":true,");
+        inner.field("destructive", Field::Flag(true));
     }
-    out.extend_from_slice(b"\"endpoint_class\":");
-    write_string(&mut out, target.endpoint_class.as_str());
+    inner.text("endpoint_class", target.endpoint_class.as_str());
     if !target.endpoint_domain.is_empty() {
-        out.extend_from_slice(b",\"endpoint_domain\":");
-        write_string(&mut out, &target.endpoint_domain);
+        inner.text("endpoint_domain", &target.endpoint_domain);
     }
-    out.extend_from_slice(b",\"kind\":");
-    write_string(&mut out, target.kind.as_str());
-    out.extend_from_slice(b",\"operation\":");
-    write_string(&mut out, &target.operation);
-    out.extend_from_slice(b",\"value\":");
-    write_string(&mut out, &target.value);
-    out.extend_from_slice(b"}],\"tool_name\":");
-    write_string(&mut out, tool_name);
-    out.push(b'}');
-    out
+    inner.text("kind", target.kind.as_str());
+    inner.text("operation", &target.operation);
+    inner.text("value", &target.value);
+    inner.finish();
+    one.push(b']');
+    object.field("targets", Field::Canonical(&one));
+    object.text("tool_name", tool_name);
+    object.finish();
+    text
 }
 
 #[cfg(test)]

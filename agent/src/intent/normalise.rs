@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::infer::{self, lower};
@@ -180,22 +180,23 @@ pub struct Provenance {
 }
 
 /// The skill on whose behalf an intent is made. A claim: nothing ties it to an installed package.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Skill {
     /// Its name.
     pub skill_name: String,
     /// Its version.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub skill_version: String,
     /// Where it came from, lower-case.
     pub source: String,
     /// Who published it; case is kept.
     pub publisher: String,
     /// The digest of its package.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
     /// The key that signed it.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub signature_key_id: String,
 }
 

@@ -40,7 +40,7 @@ pub fn digest_of(value: &impl Serialize) -> Result<Digest, CanonError> {
 /// Appends a string in its canonical form, quotes included.
 ///
 /// For the documents of the hot path whose shape is fixed; property tests hold it equal to [`canonical`].
-pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
+pub(super) fn write_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let bytes = text.as_bytes();
     let mut written = 0;
@@ -252,7 +252,53 @@ mod tests {
         assert!(parse_strict(&deep, Limits { bytes: usize::MAX, depth: usize::MAX }).is_err());
     }
 
+    /// Any JSON, nested a little, with keys and strings that need escapes.
+    fn json() -> impl Strategy<Value = Value> {
+        let number = prop_oneof![
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            prop::num::f64::NORMAL.prop_map(Value::from),
+        ];
+        let text = "[a-c\"\\\\\n\u{e9}\u{20ac}\u{1f600}\u{fb33}]{0,6}";
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            number,
+            text.prop_map(Value::from)
+        ];
+        leaf.prop_recursive(4, 32, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                prop::collection::hash_map(text, inner, 0..6)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
     proptest! {
+        #[test]
+        fn strict_parsing_sees_what_serde_json_sees(value in json()) {
+            for bytes in [serde_json::to_vec(&value).unwrap(), serde_json::to_vec_pretty(&value).unwrap()] {
+                prop_assert_eq!(&parse_strict(&bytes, Limits::DOCUMENT).unwrap(), &value);
+            }
+        }
+
+        #[test]
+        fn strict_parsing_accepts_nothing_that_serde_json_refuses(text in "[\\[\\]{}:,\"a01.e+\\- \\\\ntrufls]{0,12}") {
+            let strict = parse_strict(text.as_bytes(), Limits::DOCUMENT);
+            match serde_json::from_str::<Value>(&text) {
+                Ok(value) => if let Ok(strict) = strict { prop_assert_eq!(strict, value) },
+                Err(_) => prop_assert!(strict.is_err()),
+            }
+        }
+
+        #[test]
+        fn canonical_form_is_a_fixed_point(value in json()) {
+            let once = canonical(&value).unwrap();
+            let parsed = parse_strict(&once, Limits::DOCUMENT).unwrap();
+            prop_assert_eq!(canonical(&parsed).unwrap(), once);
+        }
+
         #[test]
         fn write_string_is_canonical(text in any::<String>()) {
             let mut out = Vec::new();

@@ -205,6 +205,18 @@ pub struct Signature {
     pub signed_digest: Option<Digest>,
 }
 
+impl Signature {
+    /// Writes the fields in canonical order.
+    pub(crate) fn write_fields(&self, object: &mut super::ObjectWriter<'_>) {
+        object.text("alg", &self.alg);
+        object.digest("key_id", &self.key_id);
+        object.text("sig", &self.sig);
+        if let Some(digest) = &self.signed_digest {
+            object.digest("signed_digest", digest);
+        }
+    }
+}
+
 /// A signature does not prove what it should.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -5,8 +5,10 @@
 mod canon;
 mod digest;
 mod key;
+mod object;
 
-pub(crate) use canon::write_string;
 pub use canon::{CanonError, Limits, ParseError, canonical, digest_of, parse_strict};
+pub(crate) use digest::write_hex;
 pub use digest::{Digest, DigestHasher, InvalidDigest};
 pub use key::{KeyError, Signature, SignatureError, SigningKey, VerifyKey};
+pub(crate) use object::{Field, ObjectWriter};

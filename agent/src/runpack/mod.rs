@@ -1,0 +1,27 @@
+//! Runpacks: the sealed evidence of a run, a deterministic zip with a signed manifest.
+//!
+//! [`seal`] packs a session's run directory, [`pack`] a run that a caller describes; [`verify`] checks either offline
+//! and [`Runpack`] reads them. Everything streams: memory does not grow with the length of a session, but for some
+//! bytes per distinct decision.
+
+mod archive;
+mod check;
+mod derive;
+mod manifest;
+mod read;
+mod reason;
+mod record;
+mod verify;
+mod write;
+
+pub use archive::ArchiveLimits;
+pub use manifest::{FileDigest, Manifest, Sealed};
+pub use read::{Decision, ReadError, Runpack};
+pub use reason::{Finding, Reason};
+pub use record::{
+    Env, IntentEntry, Payloads, Receipt, RecordInputError, Refs, ResultEntry, Run, RunRecord, TimelineEvent,
+};
+pub use verify::{
+    ExecEvidence, HashMismatch, SignatureStatus, VerifyError, VerifyOptions, VerifyReport, verify,
+};
+pub use write::{SealError, SessionFiles, SessionRun, pack, seal};

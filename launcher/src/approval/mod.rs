@@ -1,0 +1,164 @@
+//! Approvals: a question to the person at the terminal, and what was answered before.
+//!
+//! The supervisor's [`Desk`] holds the caller and sends the question over a socket to the guard, which owns the terminal
+//! ([`prompt`]). Answers for the session stay at the desk.
+
+pub(crate) mod prompt;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use gait_agent::action::{Action, Object};
+use gait_agent::endpoint::Operation;
+use gait_agent::gate::Decision;
+use gait_agent::policy::Explanation;
+use rustc_hash::FxHashMap;
+
+use crate::exec::event::Approval;
+use crate::sys::process;
+
+/// How long a question waits for its answer where the rule says nothing.
+const TIMEOUT: Duration = Duration::from_secs(300);
+/// Longest question that is sent to the guard.
+pub(crate) const QUESTION_MAX: usize = 16 << 10;
+
+/// What one answer covers: the same operation on the same object.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Subject {
+    operation: Operation,
+    object: String,
+    argv: Vec<u8>,
+}
+
+impl Subject {
+    fn of(action: &Action<'_>) -> Self {
+        Self {
+            operation: action.operation,
+            object: object_text(&action.object),
+            argv: action.argv.unwrap_or_default().to_vec(),
+        }
+    }
+}
+
+/// Writes an object as a person reads it.
+pub(crate) fn object_text(object: &Object<'_>) -> String {
+    match object {
+        Object::Path(path) => gait_agent::intent::path_text(path).into_owned(),
+        Object::Host(host) => {
+            let address = host.address.map(|a| if a.is_ipv6() { format!("[{a}]") } else { a.to_string() });
+            let name = host.name.map(str::to_owned).or(address).unwrap_or_default();
+            if host.address.is_none() { name } else { format!("{name}:{}", host.port) }
+        }
+        Object::Other(text) => (*text).to_owned(),
+    }
+}
+
+/// The supervisor's side.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    /// To the guard; `None` where there is no terminal to ask at.
+    line: Option<OwnedFd>,
+    state: Mutex<State>,
+    answered: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    session: FxHashMap<Subject, Approval>,
+    answers: FxHashMap<u64, Approval>,
+}
+
+impl Desk {
+    pub(crate) fn new(line: Option<OwnedFd>) -> Self {
+        Self { line, state: Mutex::default(), answered: Condvar::new() }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the answer that stands already: one for the session, or that nobody can be asked.
+    pub(crate) fn known(&self, action: &Action<'_>, _decision: Decision) -> Option<Approval> {
+        if self.line.is_none() {
+            return Some(Approval::Unavailable);
+        }
+        self.state().session.get(&Subject::of(action)).copied()
+    }
+
+    /// Asks and waits.
+    pub(crate) fn ask(&self, action: &Action<'_>, decision: Decision, why: &Explanation) -> Approval {
+        let Some(line) = &self.line else { return Approval::Unavailable };
+        let subject = Subject::of(action);
+        let number = {
+            let mut state = self.state();
+            state.next += 1;
+            state.next
+        };
+        let mut message = number.to_ne_bytes().to_vec();
+        message.extend_from_slice(question(action, why).as_bytes());
+        message.truncate(QUESTION_MAX);
+        if process::write(line.as_fd(), &message).is_err() {
+            return Approval::Unavailable;
+        }
+        let answer = self.wait(number, timeout_of(why));
+        if answer == Approval::Session {
+            self.state().session.insert(subject, Approval::Session);
+        }
+        let _decided = decision;
+        answer
+    }
+
+    fn wait(&self, number: u64, timeout: Duration) -> Approval {
+        let until = Instant::now() + timeout;
+        let mut state = self.state();
+        loop {
+            if let Some(answer) = state.answers.remove(&number) {
+                return answer;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Approval::TimedOut;
+            }
+            state = self.answered.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Takes an answer from the guard.
+    pub(crate) fn deliver(&self, number: u64, answer: Approval) {
+        self.state().answers.insert(number, answer);
+        self.answered.notify_all();
+    }
+
+    /// Returns the line to the guard.
+    pub(crate) fn line(&self) -> Option<&OwnedFd> {
+        self.line.as_ref()
+    }
+}
+
+fn timeout_of(why: &Explanation) -> Duration {
+    why.approval.as_ref().and_then(|approval| approval.timeout_s).map_or(TIMEOUT, Duration::from_secs)
+}
+
+fn question(action: &Action<'_>, why: &Explanation) -> String {
+    let mut text = format!("{} {}", action.class(), object_text(&action.object));
+    if let Some(argv) = action.argv {
+        let words: Vec<_> = argv
+            .split(|&b| b == 0)
+            .filter(|w| !w.is_empty())
+            .map(|w| gait_agent::intent::path_text(w))
+            .collect();
+        text.push_str(&format!("\n  command: {}", words.join(" ")));
+    }
+    if !action.image.is_empty() {
+        text.push_str(&format!("\n  by: {}", gait_agent::intent::path_text(action.image)));
+    }
+    if let Some(rule) = &why.matched_rule {
+        text.push_str(&format!("\n  rule: {rule}"));
+    }
+    if let Some(justification) = &why.justification {
+        text.push_str(&format!("\n  {justification}"));
+    }
+    text
+}

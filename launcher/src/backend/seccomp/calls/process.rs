@@ -1,0 +1,132 @@
+//! Calls about processes whose arguments are all scalars.
+
+use std::sync::atomic::Ordering;
+
+use gait_agent::action::{Action, Object};
+use gait_agent::endpoint::Operation;
+
+use super::super::numbers::names as nr;
+use super::super::supervisor::{Answer, Stop, Worker};
+use super::super::task;
+use super::Call;
+use crate::sys::fs::{self, At};
+use crate::sys::{Errno, process};
+use std::os::fd::AsFd;
+
+/// umask(2) goes on by itself; what the workers remember of umasks is void.
+pub(super) fn umask(worker: &mut Worker) -> Result<Answer, Stop> {
+    worker.tasks.forget_umasks();
+    worker.shared.announce_umask();
+    Ok(Answer::Continue)
+}
+
+/// setuid(2) and its kin go on by themselves; from now on the supervisor looks at each caller's credentials.
+pub(super) fn change_credentials(worker: &mut Worker) -> Result<Answer, Stop> {
+    worker.shared.credentials_changed.store(true, Ordering::Release);
+    Ok(Answer::Continue)
+}
+
+/// Whom a call means.
+enum Target {
+    /// The caller itself or its own group: the kernel's scope keeps that inside.
+    Own,
+    Process(u32),
+    /// A process group, by the pid of its leader, which may be gone.
+    Group(u32),
+    /// Everybody, or all processes of a user.
+    All,
+}
+
+/// Signals and tuning: free inside the tree, judged outside of it.
+pub(super) fn scalar(worker: &mut Worker, call: Call<'_>, operation: Operation) -> Result<Answer, Stop> {
+    let tree = worker.shared.tree;
+    let outsider = match target(call)? {
+        Target::Own => return Ok(Answer::Continue),
+        // A group without its leader: nobody can tell whose it is but the kernel, which keeps signals in the tree.
+        Target::Group(leader) if !exists(leader) && worker.shared.signals_scoped => {
+            return Ok(Answer::Continue);
+        }
+        Target::Process(pid) | Target::Group(pid) if task::descends_from(pid, tree) => {
+            return Ok(Answer::Continue);
+        }
+        Target::Process(pid) | Target::Group(pid) => Some(pid),
+        Target::All => None,
+    };
+    // What a number means can change only to another task, and the kernel's own scope (Landlock) keeps signals inside the
+    // tree, whoever the number means by then.
+    outside(worker, call, operation, outsider)
+}
+
+fn target(call: Call<'_>) -> Result<Target, Stop> {
+    let number = i64::from(call.notification.nr);
+    let pid = match number {
+        nr::pidfd_send_signal => return pidfd_target(call).map(Target::Process),
+        // Groups and users are whole sets of processes.
+        nr::setpriority if call.int(0) != 0 => return Ok(Target::All),
+        nr::ioprio_set if call.int(0) != 1 => return Ok(Target::All),
+        nr::setpriority | nr::ioprio_set => call.int(1),
+        _ => call.int(0),
+    };
+    let group_call = number == nr::kill;
+    Ok(match pid {
+        0 => Target::Own,
+        pid if pid > 0 => Target::Process(pid.unsigned_abs()),
+        -1 => Target::All,
+        group if group_call => Target::Group(group.unsigned_abs()),
+        _ => return Err(Errno(libc::EINVAL).into()),
+    })
+}
+
+/// Reads the pid behind a pidfd of the caller.
+fn pidfd_target(call: Call<'_>) -> Result<u32, Stop> {
+    let fd = call.task.descriptor(call.int(0))?;
+    let name = std::ffi::CString::new(format!("/proc/self/fdinfo/{}", std::os::fd::AsRawFd::as_raw_fd(&fd)))
+        .map_err(|_error| Errno(libc::EBADF))?;
+    let info = fs::openat(At::Cwd, &name, libc::O_RDONLY | libc::O_CLOEXEC, 0)?;
+    let mut text = [0u8; 512];
+    let n = fs::pread(info.as_fd(), &mut text, 0)?;
+    let text = String::from_utf8_lossy(&text[..n]);
+    let pid = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Pid:"))
+        .and_then(|pid| pid.trim().parse::<i64>().ok());
+    match pid {
+        Some(pid) if pid > 0 => Ok(u32::try_from(pid).unwrap_or(0)),
+        Some(_) => Err(Errno(libc::ESRCH).into()),
+        None => Err(Errno(libc::EBADF).into()),
+    }
+}
+
+/// A process outside the tree, or a set that is not wholly inside.
+fn outside(
+    worker: &mut Worker,
+    call: Call<'_>,
+    operation: Operation,
+    pid: Option<u32>,
+) -> Result<Answer, Stop> {
+    // Whether it exists is the kernel's business and no action: kill(pid, 0) of a dead process answers ESRCH.
+    if let Some(pid) = pid
+        && !exists(pid)
+    {
+        return Err(Errno(libc::ESRCH).into());
+    }
+    let image = pid.and_then(image_of);
+    let text = match (pid, &image) {
+        (None, _) => "pid:all".to_owned(),
+        (Some(pid), _) if pid == process::pid() || pid == worker.shared.tree => "pid:supervisor".to_owned(),
+        (Some(_), Some(image)) => format!("pid:{}", String::from_utf8_lossy(image)),
+        (Some(_), None) => "pid:unknown".to_owned(),
+    };
+    let action = Action { operation, object: Object::Other(&text), image: &call.task.image, argv: None };
+    worker.judge_actions(call.task.tid, std::iter::once(&action))?;
+    Ok(Answer::Continue)
+}
+
+fn exists(pid: u32) -> bool {
+    std::fs::exists(format!("/proc/{pid}")).unwrap_or(true)
+}
+
+fn image_of(pid: u32) -> Option<Vec<u8>> {
+    let link = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    Some(link.into_os_string().into_encoded_bytes())
+}

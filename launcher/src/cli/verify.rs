@@ -1,0 +1,250 @@
+//! `gait verify`: does a runpack hold?
+
+use std::path::{Path, PathBuf};
+
+use gait_agent::runpack::{
+    ArchiveLimits, ExecEvidence, Finding, Reason, SignatureStatus, VerifyError, VerifyOptions, VerifyReport,
+};
+use gait_agent::sign::VerifyKey;
+use serde::Serialize;
+
+use super::args::{Verify, VerifyProfile};
+use super::output::one_line;
+use super::{Answer, CliError, ErrorCode};
+use crate::keyring::{self, VerifySource};
+use crate::run_id::find_runpack;
+
+/// How many findings the text shows; JSON has them all.
+const SHOWN_FINDINGS: usize = 20;
+
+#[derive(Serialize)]
+struct Report {
+    path: String,
+    run_id: String,
+    manifest_digest: Option<String>,
+    files_checked: usize,
+    missing_files: Vec<String>,
+    hash_mismatches: Vec<Mismatch>,
+    signature_status: &'static str,
+    signature_note: Option<&'static str>,
+    signature_errors: Vec<String>,
+    signatures_total: usize,
+    signatures_valid: usize,
+    key_id: Option<String>,
+    reason_codes: Vec<&'static str>,
+    findings: Vec<Found>,
+    exec: Option<Exec>,
+}
+
+#[derive(Serialize)]
+struct Mismatch {
+    path: String,
+    expected: String,
+    actual: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Found {
+    reason_code: &'static str,
+    place: String,
+}
+
+/// What a session's evidence says, with counts as in the documents: decimal strings.
+#[derive(Serialize)]
+struct Exec {
+    policy_digest: Option<String>,
+    backend: Option<String>,
+    program: Option<String>,
+    started_at: Option<String>,
+    ended_at: Option<String>,
+    ending: Option<String>,
+    decisions: String,
+    journal_lines: String,
+    events: String,
+    losses: String,
+    approvals: String,
+    totals: serde_json::Value,
+}
+
+/// A runpack and what verification says about it.
+pub(super) struct Verified {
+    pub(super) path: PathBuf,
+    pub(super) report: VerifyReport,
+}
+
+/// Finds a runpack and verifies it with the given key, else with the person's own.
+///
+/// # Errors
+///
+/// Fails if there is no such runpack or it is something else.
+pub(super) fn check(
+    name: &str,
+    key: Option<VerifyKey>,
+    require_signature: bool,
+) -> Result<Verified, CliError> {
+    let path = find_runpack(name)?;
+    let options = VerifyOptions { key, require_signature, limits: ArchiveLimits::default() };
+    let mut report =
+        gait_agent::runpack::verify(&path, &options).map_err(|error| unreadable(&path, error))?;
+    // A key id is the digest of its key, so a valid signature under the runpack's key with the id of the person's
+    // own key is a valid signature under that key.
+    if report.signature_status == SignatureStatus::SelfSigned
+        && report.key_id.is_some()
+        && report.key_id == keyring::user_verify_key().map(|own| own.key_id())
+    {
+        report.signature_status = SignatureStatus::Verified;
+    }
+    if require_signature
+        && report.signature_status == SignatureStatus::SelfSigned
+        && !report.has(Reason::SignatureMissing)
+    {
+        let place = "no signature by a trusted key".to_owned();
+        report.findings.push(Finding { reason: Reason::SignatureMissing, place });
+    }
+    Ok(Verified { path, report })
+}
+
+fn unreadable(path: &Path, error: VerifyError) -> CliError {
+    let shown = path.display();
+    match error {
+        VerifyError::Read(source) => CliError::input(format!("read runpack {shown}")).because(source),
+        error => CliError::input(format!("{shown}")).because(error).hint("name a runpack_<run_id>.zip"),
+    }
+}
+
+impl Verified {
+    /// Makes the error of a runpack that does not hold.
+    pub(super) fn failure(&self) -> Option<CliError> {
+        if self.report.ok() {
+            return None;
+        }
+        let codes = reason_codes(&self.report).join(", ");
+        let message = format!("{} does not hold: {codes}", self.path.display());
+        Some(CliError::new(ErrorCode::VerificationFailed, message))
+    }
+}
+
+fn reason_codes(report: &VerifyReport) -> Vec<&'static str> {
+    let mut codes: Vec<_> = report.findings.iter().map(|finding| finding.reason.code()).collect();
+    codes.sort_unstable();
+    codes.dedup();
+    codes
+}
+
+/// Verifies a runpack.
+///
+/// # Errors
+///
+/// Bad keys, a profile without a key, a runpack that cannot be read.
+pub(super) fn verify(args: Verify) -> Result<Answer, CliError> {
+    let strict = args.profile == VerifyProfile::Strict;
+    let key = VerifySource::from(args.key).load()?;
+    if strict && key.is_none() {
+        return Err(CliError::input("profile strict needs a key to verify with")
+            .hint("give --public-key or --public-key-env"));
+    }
+    let verified = check(&args.run, key, strict || args.require_signature)?;
+    let note = note(&verified.report);
+    let report = report(&verified, note);
+    let text = text(&verified, note);
+    let answer = Answer::ok(&report, text)?;
+    Ok(match verified.failure() {
+        None => answer,
+        Some(error) => answer.failed(error),
+    })
+}
+
+const fn note(report: &VerifyReport) -> Option<&'static str> {
+    match report.signature_status {
+        SignatureStatus::Skipped => Some("public key not configured"),
+        SignatureStatus::SelfSigned => Some(
+            "public key not configured; valid under the key that the runpack carries itself, which says nothing of \
+             who signed it",
+        ),
+        SignatureStatus::Missing | SignatureStatus::Verified | SignatureStatus::Failed => None,
+    }
+}
+
+fn report(verified: &Verified, note: Option<&'static str>) -> Report {
+    let Verified { path, report } = verified;
+    Report {
+        path: path.display().to_string(),
+        run_id: report.run_id.clone(),
+        manifest_digest: report.manifest_digest.map(|digest| digest.to_string()),
+        files_checked: report.files_checked,
+        missing_files: report.missing_files.clone(),
+        hash_mismatches: report
+            .hash_mismatches
+            .iter()
+            .map(|mismatch| Mismatch {
+                path: mismatch.path.clone(),
+                expected: mismatch.expected.to_string(),
+                actual: mismatch.actual.map(|digest| digest.to_string()),
+            })
+            .collect(),
+        signature_status: report.signature_status.as_str(),
+        signature_note: note,
+        signature_errors: report.signature_errors.clone(),
+        signatures_total: report.signatures_total,
+        signatures_valid: report.signatures_valid,
+        key_id: report.key_id.map(|id| id.to_string()),
+        reason_codes: reason_codes(report),
+        findings: report
+            .findings
+            .iter()
+            .map(|finding| Found { reason_code: finding.reason.code(), place: finding.place.clone() })
+            .collect(),
+        exec: report.exec.as_ref().map(exec),
+    }
+}
+
+fn exec(evidence: &ExecEvidence) -> Exec {
+    let text = ToString::to_string;
+    Exec {
+        policy_digest: evidence.policy_digest.as_ref().map(text),
+        backend: evidence.backend.clone(),
+        program: evidence.program.clone(),
+        started_at: evidence.started_at.as_ref().map(ToString::to_string),
+        ended_at: evidence.ended_at.as_ref().map(ToString::to_string),
+        ending: evidence.ending.clone(),
+        decisions: evidence.traces.to_string(),
+        journal_lines: evidence.lines.to_string(),
+        events: evidence.totals.sum().to_string(),
+        losses: evidence.losses.to_string(),
+        approvals: evidence.approvals.to_string(),
+        totals: serde_json::json!(evidence.totals.to_map()),
+    }
+}
+
+fn text(verified: &Verified, note: Option<&str>) -> String {
+    let Verified { path, report } = verified;
+    let mut lines = Vec::new();
+    let path = path.display().to_string();
+    let path = one_line(&path);
+    if report.ok() {
+        lines.push(format!("verify ok: {path}"));
+    } else {
+        lines.push(format!("verify failed: {path}"));
+        if !report.missing_files.is_empty() {
+            lines.push(format!("missing files: {}", one_line(&report.missing_files.join(", "))));
+        }
+        if !report.hash_mismatches.is_empty() {
+            lines.push(format!("hash mismatches: {}", report.hash_mismatches.len()));
+        }
+    }
+    let signature = report.signature_status.as_str();
+    lines.push(note.map_or_else(
+        || format!("signature status: {signature}"),
+        |note| format!("signature status: {signature} ({note})"),
+    ));
+    if !report.signature_errors.is_empty() {
+        lines.push(format!("signature errors: {}", report.signature_errors.join("; ")));
+    }
+    for finding in report.findings.iter().take(SHOWN_FINDINGS) {
+        lines.push(format!("  {}: {}", finding.reason.code(), one_line(&finding.place)));
+    }
+    if report.findings.len() > SHOWN_FINDINGS {
+        lines.push(format!("  and {} more", report.findings.len() - SHOWN_FINDINGS));
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,99 @@
+//! Coverage: what this session really enforces, per class and per row of the catalogue.
+//!
+//! It is written from what the start of the session could install, never from a version number.
+
+use gait_agent::endpoint::{CATALOG, EndpointClass, Treatment};
+use gait_agent::schema;
+use serde::Serialize;
+
+/// What the seccomp backend could install.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Installed {
+    /// The Landlock floor.
+    pub(crate) floor: bool,
+    /// The Landlock scope of signals and abstract sockets.
+    pub(crate) scope: bool,
+    /// `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV`.
+    pub(crate) killable: bool,
+    /// `SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP`.
+    pub(crate) sync: bool,
+}
+
+/// How far a class or row is covered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Level {
+    /// Seen and recorded, not stopped.
+    Observed,
+    /// Stopped where the policy says so.
+    Enforced,
+}
+
+/// `coverage.json` of a runpack.
+#[derive(Debug, Serialize)]
+pub(crate) struct Coverage {
+    schema_id: &'static str,
+    schema_version: &'static str,
+    backend: &'static str,
+    mode: &'static str,
+    classes: std::collections::BTreeMap<&'static str, Level>,
+    floor: &'static str,
+    scope: &'static str,
+    wait_killable: bool,
+    sync_wake_up: bool,
+    rows: Vec<Row>,
+    /// What is weaker here than on a kernel with everything; empty where nothing is.
+    degraded: Vec<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    id: &'static str,
+    level: Level,
+    treatment: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    note: &'static str,
+}
+
+/// Returns what is weaker than it could be.
+pub(crate) fn degraded(installed: Installed) -> Vec<&'static str> {
+    let mut list = Vec::new();
+    if !installed.floor {
+        list.push("no Landlock floor: a mistake of the supervisor is not bounded by the kernel");
+    }
+    if !installed.scope {
+        list.push("no Landlock scope: signals are checked by pid only, and a pid may change its meaning");
+    }
+    if !installed.killable {
+        list.push("no WAIT_KILLABLE_RECV: a signal may make a call happen twice");
+    }
+    list
+}
+
+/// Describes a session on the seccomp backend.
+pub(crate) fn seccomp(installed: Installed, simulate: bool) -> Coverage {
+    let level = if simulate { Level::Observed } else { Level::Enforced };
+    let treatment = |treatment| match treatment {
+        Treatment::OnBehalf => "on_behalf",
+        Treatment::Verified => "verified",
+        Treatment::Scalar => "scalar",
+        Treatment::Refused => "refused",
+    };
+    let word = |on: bool| if on { "landlock" } else { "absent" };
+    Coverage {
+        schema_id: schema::COVERAGE,
+        schema_version: schema::VERSION,
+        backend: "seccomp",
+        mode: if simulate { "simulate" } else { "enforce" },
+        classes: EndpointClass::KERNEL.into_iter().map(|class| (class.as_str(), level)).collect(),
+        floor: word(installed.floor),
+        scope: word(installed.scope),
+        wait_killable: installed.killable,
+        sync_wake_up: installed.sync,
+        rows: CATALOG
+            .iter()
+            .map(|row| Row { id: row.id, level, treatment: treatment(row.treatment), note: row.note })
+            .collect(),
+        degraded: if simulate { vec!["simulation: nothing is stopped"] } else { degraded(installed) },
+    }
+}

@@ -1,0 +1,292 @@
+//! What the guard writes: journal and traces while the session runs, the runpack at its end.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use gait_agent::action::Action;
+use gait_agent::gate::{Decision, Verdict};
+use gait_agent::intent::SessionFacts;
+use gait_agent::policy::CompiledPolicy;
+use gait_agent::runpack::{self, Env, SealError, Sealed, SessionFiles, SessionRun};
+use gait_agent::sign::{Digest, SigningKey, canonical};
+use gait_agent::timestamp::Timestamp;
+use gait_agent::trace::{
+    Answer, Approval as RecordedApproval, Ending, JournalSummary, Observation, Reasons, RecordError,
+    Recorder, RecorderOptions, Scope, SessionStart,
+};
+
+use super::coverage::Coverage;
+use super::event::{Approval, Event};
+use crate::sys::process;
+
+/// Buffer of the journal and of the traces.
+const BUFFER: usize = 256 << 10;
+
+/// Evidence could not be written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EvidenceError {
+    /// A file or directory.
+    #[error("cannot write {}", path.display())]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The run id is taken.
+    #[error("a run of that id is there already: {}", .0.display())]
+    Taken(PathBuf),
+    /// The journal.
+    #[error("cannot record")]
+    Record(#[from] RecordError),
+    /// The runpack.
+    #[error("cannot seal the runpack")]
+    Seal(#[from] SealError),
+    /// A document has no canonical form.
+    #[error("cannot write canonical JSON")]
+    Canon(#[from] gait_agent::sign::CanonError),
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> EvidenceError {
+    let path = path.to_owned();
+    move |source| EvidenceError::File { path, source }
+}
+
+/// The run directory with its open files, made before anything runs.
+#[derive(Debug)]
+pub(crate) struct RunDirectory {
+    path: PathBuf,
+    journal: File,
+    traces: File,
+}
+
+impl RunDirectory {
+    /// Makes `<out_dir>/run_<id>/` and its files.
+    ///
+    /// # Errors
+    /// Where something cannot be written, or the run is there already.
+    pub(crate) fn create(out_dir: &Path, run_id: &str) -> Result<Self, EvidenceError> {
+        let path = out_dir.join(run_id);
+        let pack = out_dir.join(format!("runpack_{run_id}.zip"));
+        if pack.exists() {
+            return Err(EvidenceError::Taken(pack));
+        }
+        let mut builder = DirBuilder::new();
+        builder.mode(0o750).recursive(true).create(out_dir).map_err(at(out_dir))?;
+        let mut builder = DirBuilder::new();
+        match builder.mode(0o700).create(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(EvidenceError::Taken(path));
+            }
+            other => other.map_err(at(&path))?,
+        }
+        let file = |name: &str| {
+            let path = path.join(name);
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(at(&path))
+        };
+        let (journal, traces) = (file("journal.jsonl")?, file("traces.jsonl")?);
+        Ok(Self { path, journal, traces })
+    }
+
+    /// Removes what was made for a session that did not start.
+    pub(crate) fn discard(self) {
+        let _left_behind = std::fs::remove_dir_all(&self.path).is_err();
+    }
+}
+
+/// What a session is, for its evidence.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    pub(crate) facts: SessionFacts,
+    pub(crate) policy_digest: Digest,
+    pub(crate) program: Vec<u8>,
+    pub(crate) command_digest: Digest,
+    pub(crate) options: RecorderOptions,
+}
+
+/// The evidence of a running session.
+pub(crate) struct Evidence {
+    directory: PathBuf,
+    recorder: Recorder<BufWriter<File>, BufWriter<File>>,
+    identity: Identity,
+    key: SigningKey,
+    started_ns: u64,
+}
+
+impl std::fmt::Debug for Evidence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Evidence").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
+
+/// Returns the gate's decision of an event. A word that is none can only come from a supervisor that lost its mind: then
+/// the event stands as blocked.
+pub(crate) fn decision(event: &Event<'_>) -> Decision {
+    Decision::from_u64(event.decision).unwrap_or(Decision::NEVER)
+}
+
+/// The final verdict of an event: what the policy said, what was answered, whether it was carried out.
+pub(crate) fn final_verdict(decision: Decision, event: &Event<'_>) -> Verdict {
+    match decision.verdict() {
+        _ if !event.enforced => Verdict::Allow,
+        Verdict::RequireApproval if event.approval.grants() => Verdict::Allow,
+        Verdict::RequireApproval => Verdict::Block,
+        verdict => verdict,
+    }
+}
+
+/// Returns the reasons of an event, the answer to a question included.
+pub(crate) fn reasons(policy: &CompiledPolicy, decision: Decision, approval: Approval) -> Reasons {
+    let why = policy.explain(decision);
+    let mut codes = why.reason_codes;
+    let answer = match approval {
+        Approval::None => None,
+        Approval::Once | Approval::Session => Some("approval_granted"),
+        Approval::Refused => Some("approval_refused"),
+        Approval::Unavailable => Some("approval_unavailable"),
+        Approval::TimedOut => Some("approval_timed_out"),
+    };
+    codes.extend(answer.map(str::to_owned));
+    Reasons { codes, violations: why.violations, matched_rule: why.matched_rule }
+}
+
+impl Evidence {
+    /// Writes `coverage.json` and the journal's first line.
+    ///
+    /// # Errors
+    /// Where they cannot be written.
+    pub(crate) fn begin(
+        run: RunDirectory,
+        identity: Identity,
+        coverage: &Coverage,
+        key: SigningKey,
+    ) -> Result<Self, EvidenceError> {
+        let bytes = canonical(coverage)?;
+        let place = run.path.join("coverage.json");
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&place).map_err(at(&place))?;
+        file.write_all(&bytes).map_err(at(&place))?;
+        let started_ns = process::now_ns();
+        let start = SessionStart {
+            at_ns: started_ns,
+            backend: "seccomp".to_owned(),
+            coverage_digest: Digest::sha256(&bytes),
+            program: identity.program.clone(),
+            command_digest: identity.command_digest,
+        };
+        let recorder = Recorder::new(
+            identity.facts.clone(),
+            identity.policy_digest,
+            key.clone(),
+            BufWriter::with_capacity(BUFFER, run.journal),
+            BufWriter::with_capacity(BUFFER, run.traces),
+            &start,
+            identity.options,
+        )?;
+        Ok(Self { directory: run.path, recorder, identity, key, started_ns })
+    }
+
+    /// Records one event; returns whether its decision is seen for the first time.
+    ///
+    /// # Errors
+    /// Where it cannot be written, and from then on always.
+    pub(crate) fn record(
+        &mut self,
+        event: &Event<'_>,
+        policy: &CompiledPolicy,
+    ) -> Result<bool, EvidenceError> {
+        let decision = decision(event);
+        let simulated = (!event.enforced).then(|| decision.verdict());
+        let seen = Observation {
+            at_ns: event.at_ns,
+            pid: event.tid,
+            tid: event.tid,
+            action: event.action,
+            verdict: final_verdict(decision, event),
+            enforced: event.enforced,
+            simulated_verdict: simulated,
+            approval: recorded_approval(event.approval),
+            // Decisions use the low bits; equal decisions with other answers have other reasons.
+            decision_key: event.decision.rotate_left(8) ^ event.approval as u64,
+        };
+        let observed = self.recorder.observe(&seen, || reasons(policy, decision, event.approval))?;
+        Ok(observed.first)
+    }
+
+    /// Writes a note that a reader of the journal must know.
+    ///
+    /// # Errors
+    /// As [`Self::record`].
+    pub(crate) fn note(&mut self, text: &str) -> Result<(), EvidenceError> {
+        Ok(self.recorder.note(process::now_ns(), text)?)
+    }
+
+    /// Hands everything to the operating system.
+    ///
+    /// # Errors
+    /// As [`Self::record`].
+    pub(crate) fn flush(&mut self) -> Result<(), EvidenceError> {
+        Ok(self.recorder.flush(process::now_ns())?)
+    }
+
+    /// Seals the session into `<out_dir>/runpack_<id>.zip` and removes the run directory.
+    ///
+    /// # Errors
+    /// Where the runpack cannot be written; the run directory stays then.
+    pub(crate) fn seal(self, ending: Ending) -> Result<(JournalSummary, Sealed, PathBuf), EvidenceError> {
+        let ended_ns = process::now_ns();
+        let summary = self.recorder.finish(ended_ns, ending)?;
+        let run_id = self.identity.facts.run_id.clone();
+        let [coverage, journal, traces] =
+            ["coverage.json", "journal.jsonl", "traces.jsonl"].map(|name| self.directory.join(name));
+        let run = SessionRun {
+            run_id: run_id.clone(),
+            started_at: Timestamp::from_unix_nanos(self.started_ns),
+            ended_at: Timestamp::from_unix_nanos(ended_ns),
+            ending: Some(ending),
+            env: Env {
+                os: std::env::consts::OS.to_owned(),
+                arch: std::env::consts::ARCH.to_owned(),
+                runtime: "gait exec".to_owned(),
+            },
+            capture: self.identity.options.capture,
+        };
+        let out_dir = self.directory.parent().unwrap_or(Path::new("."));
+        let place = out_dir.join(format!("runpack_{run_id}.zip"));
+        let staged = out_dir.join(format!(".runpack_{run_id}.zip.tmp"));
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&staged);
+        let file = file.map_err(at(&staged))?;
+        let files = SessionFiles { coverage: &coverage, journal: &journal, traces: &traces };
+        let sealed = match runpack::seal(&files, &run, &self.key, BufWriter::with_capacity(BUFFER, file)) {
+            Ok(sealed) => sealed,
+            Err(error) => {
+                let _left_behind = std::fs::remove_file(&staged).is_err();
+                return Err(error.into());
+            }
+        };
+        std::fs::rename(&staged, &place).map_err(at(&place))?;
+        let _left_behind = std::fs::remove_dir_all(&self.directory).is_err();
+        Ok((summary, sealed, place))
+    }
+}
+
+fn recorded_approval(approval: Approval) -> Option<RecordedApproval> {
+    let (answer, scope, asked) = match approval {
+        Approval::None => return None,
+        Approval::Once => (Answer::Allow, Scope::Once, true),
+        Approval::Session => (Answer::Allow, Scope::Session, true),
+        Approval::Refused => (Answer::Block, Scope::Once, true),
+        Approval::Unavailable => (Answer::Unavailable, Scope::Once, false),
+        Approval::TimedOut => (Answer::TimedOut, Scope::Once, true),
+    };
+    Some(RecordedApproval { answer, scope, asked })
+}
+
+/// Describes an action in one line, for people.
+pub(crate) fn describe(action: &Action<'_>) -> String {
+    format!("{} {}", action.class(), crate::approval::object_text(&action.object))
+}

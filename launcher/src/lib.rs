@@ -1,0 +1,21 @@
+//! The binary `gait`: the command line and everything that touches Linux.
+//!
+//! What is pure (contract documents, policy, gate, evidence) lives in `gait-agent`; this crate reads files and keys,
+//! talks to the kernel and to the person, and turns errors into exit codes.
+
+#![deny(unsafe_code)]
+
+pub mod atomic_file;
+pub mod cli;
+pub mod input;
+pub mod keyring;
+pub mod policy_source;
+pub mod run_id;
+pub mod session_config;
+pub mod toolgate;
+
+mod approval;
+mod backend;
+mod doctor;
+mod exec;
+mod sys;
