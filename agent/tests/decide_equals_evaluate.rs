@@ -1,5 +1,7 @@
 //! The compiled matcher against the reference evaluation, on random policies and random actions.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failed step is a failed test")]
+
 use std::net::IpAddr;
 
 use gait_agent::action::{Action, Host, Object};

@@ -1,5 +1,7 @@
 //! What people see when a policy is wrong: every mistake of every file at once, with its place.
 
+#![expect(clippy::expect_used, reason = "a failed step is a failed test")]
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;

@@ -18,6 +18,8 @@ mod load;
 mod matcher;
 mod model;
 mod pattern;
+#[cfg(test)]
+mod schema_test;
 mod shipped;
 mod source;
 mod syntax;
