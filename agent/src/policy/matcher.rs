@@ -98,12 +98,13 @@ impl PathIndex {
             file(Some(&mut self.directories), key, entry(Check::Whole));
         } else if let Some(component) = glob.component() {
             file(Some(&mut self.components), component, whole());
+        // Before the directory: `DIR/**/*.pem` is worth a look at few of the files below DIR.
+        } else if let Some(extension) = glob.extension() {
+            file(Some(&mut self.extensions), extension, whole());
         } else if let Some(end) = glob.prefix().iter().rposition(|&byte| byte == b'/').filter(|&end| end > 0)
         {
             let key = glob.prefix().get(..end).unwrap_or_default();
             file(Some(&mut self.directories), key, whole());
-        } else if let Some(extension) = glob.extension() {
-            file(Some(&mut self.extensions), extension, whole());
         } else {
             file(None, b"", whole());
         }
