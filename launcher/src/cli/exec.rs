@@ -128,6 +128,7 @@ pub(super) fn exec(args: &Exec, json: bool) -> Result<Answer, CliError> {
     let policy =
         session_config::load(&PolicyChoice { name: &args.policy, facts: &facts, out_dir: &out_dir })?;
     session_config::check_enforceable(&policy)?;
+    outside_of_a_session()?;
     let key = || load_key(args);
     key()?;
     let workload = workload(args, &policy, &run_id)?;
@@ -178,6 +179,17 @@ pub(super) fn workspace(given: Option<&Path>) -> Result<PathBuf, CliError> {
 
 fn absolute(path: &Path) -> Result<PathBuf, CliError> {
     std::path::absolute(path).map_err(|error| CliError::input("--out-dir").because(error))
+}
+
+/// Refuses to start inside a session: only one listener fits a task tree, and the keys are out of reach here.
+fn outside_of_a_session() -> Result<(), CliError> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let filtered = status.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2"));
+    if filtered && std::env::var_os(environment::RUN_ID).is_some() {
+        return Err(CliError::new(ErrorCode::DependencyMissing, "this process runs under gait exec already")
+            .hint("the outer session judges and records what this program does; run it without another gait"));
+    }
+    Ok(())
 }
 
 /// What the workload may not even read: the per-user key, and the one that is named.

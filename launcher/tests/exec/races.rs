@@ -64,10 +64,16 @@ fn race(world: &World, words: &[&str]) -> Outcome {
     let program = probe("races");
     let mut line = vec![program.as_str()];
     line.extend(words);
-    let outcome = world.gait(&line);
-    outcome.expect_code(0);
-    let (allowed, refused) = (count(&outcome, "allowed"), count(&outcome, "refused"));
-    assert!(allowed > 0 && refused > 0, "no race: {}", outcome.stdout);
+    let won = |outcome: &Outcome| count(outcome, "allowed") > 0 && count(outcome, "refused") > 0;
+    let outcome = (0..5)
+        .map(|_| {
+            let outcome = world.gait(&line);
+            outcome.expect_code(0);
+            assert_eq!(count(&outcome, "bypass"), 0, "{words:?}: {}", outcome.stdout);
+            outcome
+        })
+        .find(won)
+        .expect("a race in which both things were named");
     assert_eq!(count(&outcome, "bypass"), 0, "{words:?}: {}", outcome.stdout);
     outcome
 }
@@ -77,8 +83,9 @@ fn reaches_without_gait(world: &World, words: &[&str]) {
     let program = probe("races");
     let mut line = vec![program.as_str()];
     line.extend(words);
-    let outcome = world.native(&line);
-    assert!(count(&outcome, "bypass") > 0, "proves nothing: {} {}", outcome.stdout, outcome.stderr);
+    // On a busy machine the two threads may hardly ever run at the same time; then the race is run again.
+    let outcome = (0..5).map(|_| world.native(&line)).find(|outcome| count(outcome, "bypass") > 0);
+    assert!(outcome.is_some(), "proves nothing: {words:?} never won without gait");
 }
 
 #[test]

@@ -303,7 +303,7 @@ fn failures_that_policy_has_nothing_to_do_with_look_the_same() {
 
 #[test]
 fn shells_pipes_and_jobs_work() {
-    same(shell("for i in 1 2 3; do (sleep 0.0$i; echo $i) & done; wait; echo done"), b"");
+    same(shell("for i in 1 2 3; do (sleep 0.$i; echo $i) & done; wait; echo done"), b"");
     same(
         shell(
             "seq 1 20000 | sort -rn | head -3 | tr '\\n' ' '; (exit 3); echo $?; sh -c 'kill -9 $$'; echo $?",
