@@ -12,7 +12,7 @@ The job is honest: read some notes, fetch a page, write a summary, commit it. Th
 
 Nothing here does harm where nobody stops it. The foreign orders are followed under `gait exec` only (it sets
 GAIT_RUN_ID); the "delete" is an rmdir of a directory that is never empty; a file that should not be readable is opened
-but not read. Files are made in a temporary directory below the current one, and it is removed at the end.
+but not read. Files are made in a temporary directory that is removed at the end.
 
 Python 3.9 or later, standard library only.
 """
@@ -114,9 +114,8 @@ class Tools:
         return "deleted"
 
     def become_root(self):
-        if shutil.which("sudo"):
-            return run(["sudo", "-n", "true"])
-        return run(["su", "--version"])
+        sudo = shutil.which("sudo")
+        return run([sudo, "-n", "true"] if sudo else [shutil.which("su") or "/bin/su", "--version"])
 
 
 def run(command, cwd=None):
@@ -189,7 +188,7 @@ def act(tools, tool, args):
 def main():
     under_gait = "GAIT_RUN_ID" in os.environ
     job_failed = False
-    with tempfile.TemporaryDirectory(prefix="demo-agent-", dir=os.getcwd()) as scratch, Web() as page_url:
+    with tempfile.TemporaryDirectory(prefix="demo-agent-") as scratch, Web() as page_url:
         root = Path(scratch)
         (root / "notes").mkdir()
         for name, text in NOTES.items():
