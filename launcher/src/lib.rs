@@ -18,6 +18,5 @@ mod approval;
 mod backend;
 mod doctor;
 mod exec;
-#[cfg_attr(not(test), expect(dead_code, reason = "the supervisor calls it"))]
 mod net;
 mod sys;

@@ -184,10 +184,13 @@ fn absolute(path: &Path) -> Result<PathBuf, CliError> {
 /// Refuses to start inside a session: only one listener fits a task tree, and the keys are out of reach here.
 fn outside_of_a_session() -> Result<(), CliError> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let filtered = status.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2"));
+    let filtered =
+        status.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2"));
     if filtered && std::env::var_os(environment::RUN_ID).is_some() {
         return Err(CliError::new(ErrorCode::DependencyMissing, "this process runs under gait exec already")
-            .hint("the outer session judges and records what this program does; run it without another gait"));
+            .hint(
+                "the outer session judges and records what this program does; run it without another gait",
+            ));
     }
     Ok(())
 }

@@ -43,6 +43,12 @@ pub(crate) struct Resolver {
     service: Arc<Service>,
 }
 
+impl std::fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Resolver").finish_non_exhaustive()
+    }
+}
+
 impl Resolver {
     /// Binds UDP and TCP on the loopback addresses, each with one port of the kernel's choice, and starts to answer.
     ///

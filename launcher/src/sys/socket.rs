@@ -35,6 +35,25 @@ impl Address {
         Self::new(&bytes[..2 + path.len()])
     }
 
+    /// Makes an `AF_INET` or `AF_INET6` address.
+    pub(crate) fn internet(address: std::net::SocketAddr) -> Result<Self, Errno> {
+        let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+        let mut bytes = libc::sa_family_t::try_from(family).unwrap_or(0).to_ne_bytes().to_vec();
+        bytes.extend_from_slice(&address.port().to_be_bytes());
+        match address {
+            std::net::SocketAddr::V4(v4) => {
+                bytes.extend_from_slice(&v4.ip().octets());
+                bytes.extend_from_slice(&[0; 8]);
+            }
+            std::net::SocketAddr::V6(v6) => {
+                bytes.extend_from_slice(&[0; 4]);
+                bytes.extend_from_slice(&v6.ip().octets());
+                bytes.extend_from_slice(&v6.scope_id().to_ne_bytes());
+            }
+        }
+        Self::new(&bytes)
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }

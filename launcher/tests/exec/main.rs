@@ -10,6 +10,7 @@
 
 mod command_line;
 mod conformance;
+mod dns;
 mod escape;
 mod evidence;
 mod harness;

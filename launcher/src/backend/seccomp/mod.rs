@@ -33,6 +33,9 @@ use crate::sys::{Errno, credentials, signal};
 use judge::Judge;
 use supervisor::Shared;
 
+/// Names the name servers, resolv.conf(5). Without it they are on this host, as for glibc.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
 /// Capabilities that only serve to change the ground the workload stands on: devices, modules, network set-up, time,
 /// tracing of the system. Some of what they allow goes through calls that are not held, such as a write to a netlink
 /// socket. Numbers as in `linux/capability.h`: `DAC_READ_SEARCH`, `LINUX_IMMUTABLE`, `NET_ADMIN`, `NET_RAW`, `SYS_MODULE`,
@@ -121,6 +124,7 @@ fn supervise_or_fail(supervision: Supervision, workload: &Workload, news: &Owned
     if !simulate {
         credentials::drop_for_good(GROUND_CAPABILITIES).at(Step::Process)?;
     }
+    let resolv_conf = std::fs::read_to_string(RESOLV_CONF).unwrap_or_default();
     let floored = !simulate && floor::is_available();
     let floored =
         floored && floor::restrict(policy.floor()).map_err(|_error| (Step::Landlock, Errno(libc::EPERM)))?;
@@ -161,7 +165,7 @@ fn supervise_or_fail(supervision: Supervision, workload: &Workload, news: &Owned
     let sync = listener.set_sync_wake_up().is_ok();
     let desk = Desk::new(approvals);
     let judge = Judge { policy, hidden, simulate, events: Mutex::new(events), desk };
-    let shared = Shared::new(listener, judge, tree, own_credentials(), scoped);
+    let shared = Shared::new(listener, judge, tree, own_credentials(), scoped, resolv_conf);
     supervisor::start(&shared).at(Step::Process)?;
     Status::Ready { floor: floored, scope: scoped, killable, sync }.send(news.as_fd());
     // The guard may find this host too weak for the policy.

@@ -7,10 +7,10 @@
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use gait_agent::action::{Action, Object};
+use gait_agent::action::{Action, Host, Object};
 use gait_agent::endpoint::{EndpointClass, Operation};
 use gait_agent::gate::Verdict;
 use rustc_hash::FxHashMap;
@@ -19,6 +19,8 @@ use super::calls::{self, ExecPlan};
 use super::judge::{Caller, Judge};
 use super::numbers::{AUDIT_ARCH, X32_BIT};
 use super::task::{Credentials, Task, Tasks};
+use crate::net::resolv_conf;
+use crate::net::resolver::Resolver;
 use crate::sys::notify::{Listener, Notification};
 use crate::sys::{Errno, credentials, fs, process, signal};
 
@@ -79,6 +81,10 @@ pub(super) struct Shared {
     /// Tasks with a new image, for the workers' caches: a number that grows, and the recent ones.
     execs: AtomicU64,
     exec_log: Mutex<VecDeque<(u64, u32)>>,
+    /// Text of resolv.conf(5), read before the floor was laid.
+    resolv_conf: String,
+    /// The built-in resolver; it starts with the first connection to port 53.
+    resolver: OnceLock<Option<Arc<Resolver>>>,
     /// Numbers of the terminals that the tree made for itself.
     terminals: Mutex<rustc_hash::FxHashSet<u32>>,
     /// Ports that the kernel picked for sockets of the tree.
@@ -168,6 +174,7 @@ impl Shared {
         tree: u32,
         own: Option<Credentials>,
         signals_scoped: bool,
+        resolv_conf: String,
     ) -> Arc<Self> {
         Arc::new(Self {
             listener,
@@ -177,6 +184,8 @@ impl Shared {
             credentials_changed: AtomicBool::new(false),
             execs: AtomicU64::new(0),
             exec_log: Mutex::new(VecDeque::new()),
+            resolv_conf,
+            resolver: OnceLock::new(),
             terminals: Mutex::new(rustc_hash::FxHashSet::default()),
             picked: Mutex::new(rustc_hash::FxHashSet::default()),
             umasks: AtomicU64::new(0),
@@ -208,6 +217,30 @@ impl Shared {
     /// Remembers a port that the kernel picked.
     pub(super) fn add_picked(&self, port: u16) {
         lock(&self.picked).insert(port);
+    }
+
+    /// Returns the built-in resolver, starting it at the first call; `None` where it cannot be had.
+    pub(super) fn start_resolver(self: &Arc<Self>) -> Option<&Arc<Resolver>> {
+        let start = || {
+            let shared = Arc::clone(self);
+            let judge = move |name: &str| shared.judge_query(name);
+            Resolver::start(resolv_conf::name_servers(&self.resolv_conf), Arc::new(judge)).ok()
+        };
+        self.resolver.get_or_init(start).as_ref()
+    }
+
+    /// Returns the built-in resolver, if something was resolved already.
+    pub(super) fn resolver(&self) -> Option<&Arc<Resolver>> {
+        self.resolver.get()?.as_ref()
+    }
+
+    /// Judges one query of the tree. Whose it is cannot be told from the datagram.
+    fn judge_query(&self, name: &str) -> bool {
+        let host = Host { name: Some(name), address: None, port: 0 };
+        let action =
+            Action { operation: Operation::Resolve, object: Object::Host(host), image: b"", argv: None };
+        let caller = Caller { tid: 0, at_ns: process::now_ns(), may_block: true, absent: false };
+        self.judge.judge(caller, &[action], &mut Vec::new()).is_ok()
     }
 
     /// Remembers a terminal that the tree made.
@@ -524,7 +557,12 @@ impl Worker {
     ///
     /// # Errors
     /// As [`Self::judge`].
-    pub(super) fn judge_absent(&mut self, task: &Task, operation: Operation, path: &[u8]) -> Result<(), Stop> {
+    pub(super) fn judge_absent(
+        &mut self,
+        task: &Task,
+        operation: Operation,
+        path: &[u8],
+    ) -> Result<(), Stop> {
         let object = Object::Path(path);
         if self.would_allow(task, operation, object) {
             return Ok(());

@@ -96,7 +96,8 @@ fn judge_peer(worker: &mut Worker, call: Call<'_>, peer: &Peer, address: Address
         Peer::Nothing => {}
         Peer::Internet(operation, ip, port) => {
             let port = if worker.shared.is_picked(*port) && ip.is_loopback() { 0 } else { *port };
-            let host = Host { name: None, address: Some(*ip), port };
+            let name = name_of(worker, call, *operation, *ip, port);
+            let host = Host { name: name.as_deref(), address: Some(*ip), port };
             worker.judge(call.task, &[(*operation, Object::Host(host))])?;
         }
         Peer::Path(fd, path) => {
@@ -114,6 +115,33 @@ fn judge_peer(worker: &mut Worker, call: Call<'_>, peer: &Peer, address: Address
     Ok(address)
 }
 
+/// Returns the name under which the tree asked for an address: one with which the policy lets it through, if there is one,
+/// else the latest.
+fn name_of(
+    worker: &Worker,
+    call: Call<'_>,
+    operation: Operation,
+    ip: IpAddr,
+    port: u16,
+) -> Option<std::sync::Arc<str>> {
+    let resolver = worker.shared.resolver()?;
+    let mut allowed = |name: &str| {
+        let host = Host { name: Some(name), address: Some(ip), port };
+        worker.would_allow(call.task, operation, Object::Host(host))
+    };
+    resolver.any_name(ip, &mut allowed).or_else(|| resolver.name_of(ip))
+}
+
+/// Returns where a connection to a name server goes: to the built-in resolver, which judges every query by itself.
+fn redirected(worker: &Worker, fd: &OwnedFd, peer: &Peer) -> Result<Option<Address>, Stop> {
+    let Peer::Internet(Operation::Resolve, ..) = peer else { return Ok(None) };
+    let v6 = socket::option(fd.as_fd(), libc::SO_DOMAIN)? == libc::AF_INET6;
+    let Some(address) = worker.shared.start_resolver().and_then(|resolver| resolver.address(v6)) else {
+        return Ok(None);
+    };
+    Ok(Some(Address::internet(address)?))
+}
+
 fn is_blocking(fd: &OwnedFd) -> Result<bool, Errno> {
     Ok(fs::status_flags(fd.as_fd())? & libc::O_NONBLOCK == 0)
 }
@@ -127,7 +155,11 @@ pub(super) fn connect(worker: &mut Worker, call: Call<'_>) -> Result<Answer, Sto
         }
         other => other?,
     };
-    let address = judge_peer(worker, call, &peer, address)?;
+    let address = match redirected(worker, &fd, &peer)? {
+        // Nothing leaves the machine by this; what is asked does, and is judged then.
+        Some(resolver) => resolver,
+        None => judge_peer(worker, call, &peer, address)?,
+    };
     let stream = socket::option(fd.as_fd(), libc::SO_TYPE)? != libc::SOCK_DGRAM;
     if stream && !worker.may_block && !matches!(peer, Peer::Nothing) && is_blocking(&fd)? {
         return Err(Stop::Slow);
