@@ -493,7 +493,7 @@ mod tests {
     fn with_resolver<T>(check: impl FnOnce(&Resolver<'_>) -> T) -> T {
         let mut tasks = Tasks::new();
         let task = tasks.get(process::tid(), 0).unwrap();
-        check(&Resolver { task: &task, tree: process::pid() })
+        check(&Resolver { task: &task, tree: std::os::unix::process::parent_id() })
     }
 
     #[test]
