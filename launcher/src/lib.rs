@@ -18,4 +18,6 @@ mod approval;
 mod backend;
 mod doctor;
 mod exec;
+#[cfg_attr(not(test), expect(dead_code, reason = "the supervisor calls it"))]
+mod net;
 mod sys;

@@ -132,7 +132,6 @@ pub(super) fn link(worker: &mut Worker, call: Call<'_>) -> Result<Answer, Stop> 
     let mut path = Vec::new();
     call.path(old_index, &mut path)?;
     let last = if flags & libc::AT_SYMLINK_FOLLOW != 0 { Last::Follow } else { Last::Keep };
-    let new = place(worker, call, new_dir, new_index)?;
     let resolver = call.resolver(worker);
     let (old, old_path) = if path.is_empty() && flags & libc::AT_EMPTY_PATH != 0 {
         let fd = call.task.descriptor(old_dir)?;
@@ -146,6 +145,7 @@ pub(super) fn link(worker: &mut Worker, call: Call<'_>) -> Result<Answer, Stop> 
         let unnamed = found.anonymous && found.stat.nlink == 0;
         (found.fd, (!unnamed).then_some(found.path))
     };
+    let new = place(worker, call, new_dir, new_index)?;
     let new_object = (Operation::LinkNew, Object::Path(&new.path));
     match &old_path {
         // The new name will lead to the old file's bytes, and writing through it is writing the old file.

@@ -320,14 +320,15 @@ fn open_temporary(worker: &mut Worker, call: Call<'_>, open: Open, path: &[u8]) 
 
 /// `O_CREAT`: either what is there is opened, or exactly one new file is made.
 fn open_or_create(worker: &mut Worker, call: Call<'_>, open: Open, path: &[u8]) -> Result<Answer, Stop> {
-    if path.ends_with(b"/") {
-        let found = call.resolver(worker).object(open.dirfd, path, Last::Follow);
-        let is_file = matches!(found, Err(Stop::Errno(Errno(libc::ENOTDIR))));
-        return Err(Errno(if is_file { libc::ENOTDIR } else { libc::EISDIR }).into());
-    }
     let mut joined = std::mem::take(&mut worker.joined);
     let place = call.resolver(worker).place(open.dirfd, path, &mut joined);
     worker.joined = joined;
+    if path.ends_with(b"/") {
+        // Nothing is made by such a name; the kernel knows which error it is.
+        let place = place?;
+        let refused = fs::openat(place.at(), &place.name, open.ours() | libc::O_CREAT, 0).err();
+        return Err(refused.unwrap_or(Errno(libc::EISDIR)).into());
+    }
     let place = match place {
         Ok(place) => place,
         Err(Stop::Errno(errno)) => return Err(missing(worker, call, open, path, errno)),
