@@ -1,6 +1,6 @@
 //! Runpacks: the sealed evidence of a run, a deterministic zip with a signed manifest.
 //!
-//! [`seal`] packs a session's run directory, [`pack`] a run that a caller describes; [`verify`] checks either offline
+//! [`seal`] packs a session's run directory, [`pack`] a run that a caller describes; [`verify()`] checks either offline
 //! and [`Runpack`] reads them. Everything streams: memory does not grow with the length of a session, but for some
 //! bytes per distinct decision.
 

@@ -48,6 +48,8 @@ pub(crate) struct Runner {
     /// This program, for the probes.
     own: PathBuf,
     policy: String,
+    /// Where gait makes its signing key, so that a benchmark leaves nothing in the home directory.
+    data: tempfile::TempDir,
 }
 
 impl Runner {
@@ -61,7 +63,8 @@ impl Runner {
                 e,
             )
         })?;
-        Ok(Self { gait, own, policy: args.policy.clone() })
+        let data = tempfile::tempdir().map_err(|e| BenchError::io("temporary directory", e))?;
+        Ok(Self { gait, own, policy: args.policy.clone(), data })
     }
 
     /// Returns the command of a probe.
@@ -95,6 +98,7 @@ impl Runner {
             Side::Gait => {
                 let mut gait = Command::new(&self.gait);
                 gait.args(["exec", "--policy", &self.policy, "--"]).arg(program);
+                gait.env("XDG_DATA_HOME", self.data.path());
                 gait
             }
         };
