@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use gait_agent::action::{Action, Object};
 use gait_agent::gate::Decision;
 use gait_agent::intent::{SessionFacts, path_text};
-use gait_agent::policy::{BackendChoice, CompiledPolicy, RepeatEvidence, Vars};
+use gait_agent::policy::{BackendChoice, CompiledPolicy, ReadEvidence, RepeatEvidence, Vars};
 use gait_agent::trace::Repeats;
 use std::os::unix::ffi::OsStrExt;
 
@@ -51,6 +51,10 @@ pub fn check_enforceable(policy: &CompiledPolicy) -> Result<(), CliError> {
     let asks = match exec.backend {
         BackendChoice::Ebpf => Some("exec.backend: ebpf"),
         BackendChoice::Ptrace => Some("exec.backend: ptrace"),
+        // Where the floor cannot say what may be read, every read must be performed on the caller's behalf.
+        _ if exec.reads != ReadEvidence::Exact && !policy.floor().reads_expressible() => Some(
+            "exec.evidence.reads other than exact, together with rules that stop reads inside an allowed tree",
+        ),
         _ if limits.processes.is_some() => Some("exec.limits.processes"),
         _ if limits.actions_per_second.is_some() => Some("exec.limits.actions_per_second"),
         BackendChoice::Auto | BackendChoice::Seccomp => None,

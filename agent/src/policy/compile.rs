@@ -312,6 +312,20 @@ impl CompiledPolicy {
             || falls_through
     }
 
+    /// Returns whether some action of the operation would not be blocked.
+    #[must_use]
+    pub fn can_allow(&self, operation: Operation) -> bool {
+        let Some(program) = self.programs.get(usize::from(operation as u8)) else { return false };
+        let lets = |step: &Step| {
+            let rule = self.policy.rules().get(usize::from(step.rule));
+            rule.is_some_and(|rule| rule.effect != Verdict::Block)
+        };
+        let falls_through = !program.total
+            && self.policy.default_verdict() != Verdict::Block
+            && operation.class() != EndpointClass::Other;
+        !program.fail_closed && (program.steps.iter().any(lets) || falls_through)
+    }
+
     /// Returns whether some action of the class would not be allowed.
     #[must_use]
     pub fn can_block_class(&self, class: EndpointClass) -> bool {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use gait_agent::action::{Action, Object};
 use gait_agent::endpoint::Operation;
 use gait_agent::gate::Decision;
-use gait_agent::policy::Explanation;
+use gait_agent::policy::{ApprovalScope, Explanation};
 use rustc_hash::FxHashMap;
 
 use crate::exec::event::Approval;
@@ -23,7 +23,16 @@ const TIMEOUT: Duration = Duration::from_secs(300);
 /// Longest question that is sent to the guard.
 pub(crate) const QUESTION_MAX: usize = 16 << 10;
 
-/// What one answer covers: the same operation on the same object.
+/// What an answer for the session covers, as `approval.scope` of the rule has it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Reach {
+    /// The very same action.
+    Action(Subject),
+    /// Everything that the same rule asks about.
+    Rule(u64),
+}
+
+/// The same operation on the same object, with the same arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Subject {
     operation: Operation,
@@ -66,7 +75,8 @@ pub(crate) struct Desk {
 #[derive(Debug, Default)]
 struct State {
     next: u64,
-    session: FxHashMap<Subject, Approval>,
+    /// Answers for the session, with the uses they have left; `None` without end.
+    session: FxHashMap<Reach, Option<u32>>,
     answers: FxHashMap<u64, Approval>,
 }
 
@@ -80,17 +90,30 @@ impl Desk {
     }
 
     /// Returns the answer that stands already: one for the session, or that nobody can be asked.
-    pub(crate) fn known(&self, action: &Action<'_>, _decision: Decision) -> Option<Approval> {
+    pub(crate) fn known(&self, action: &Action<'_>, decision: Decision) -> Option<Approval> {
         if self.line.is_none() {
             return Some(Approval::Unavailable);
         }
-        self.state().session.get(&Subject::of(action)).copied()
+        let mut state = self.state();
+        for reach in [Reach::Rule(decision.to_u64()), Reach::Action(Subject::of(action))] {
+            match state.session.get_mut(&reach) {
+                None => {}
+                Some(None) => return Some(Approval::Session),
+                Some(Some(0)) => {
+                    state.session.remove(&reach);
+                }
+                Some(Some(left)) => {
+                    *left -= 1;
+                    return Some(Approval::Session);
+                }
+            }
+        }
+        None
     }
 
     /// Asks and waits.
     pub(crate) fn ask(&self, action: &Action<'_>, decision: Decision, why: &Explanation) -> Approval {
         let Some(line) = &self.line else { return Approval::Unavailable };
-        let subject = Subject::of(action);
         let number = {
             let mut state = self.state();
             state.next += 1;
@@ -104,9 +127,15 @@ impl Desk {
         }
         let answer = self.wait(number, timeout_of(why));
         if answer == Approval::Session {
-            self.state().session.insert(subject, Approval::Session);
+            let terms = why.approval.as_ref();
+            let reach = match terms.and_then(|terms| terms.scope) {
+                Some(ApprovalScope::Rule) => Reach::Rule(decision.to_u64()),
+                Some(ApprovalScope::Intent) | None => Reach::Action(Subject::of(action)),
+            };
+            // This use is the first one.
+            let left = terms.and_then(|terms| terms.uses).map(|uses| uses.saturating_sub(1));
+            self.state().session.insert(reach, left);
         }
-        let _decided = decision;
         answer
     }
 

@@ -241,7 +241,14 @@ fn workload(args: &Exec, policy: &CompiledPolicy, run_id: &str) -> Result<Worklo
     let mask = signal::current_mask()
         .map_err(|error| CliError::new(ErrorCode::ExecFailed, "read the signal mask").because(error))?;
     let program = c_string(program.into_os_string())?;
-    Ok(Workload { program, argv: CStringArray::new(argv), envp: CStringArray::new(envp), keep, mask })
+    Ok(Workload {
+        program,
+        argv: CStringArray::new(argv),
+        envp: CStringArray::new(envp),
+        keep,
+        open_files: policy.exec().limits.open_files,
+        mask,
+    })
 }
 
 fn command_error(error: CommandError) -> CliError {

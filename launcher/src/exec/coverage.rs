@@ -3,6 +3,7 @@
 //! It is written from what the start of the session could install, never from a version number.
 
 use gait_agent::endpoint::{CATALOG, EndpointClass, Treatment};
+use gait_agent::policy::ReadEvidence;
 use gait_agent::schema;
 use serde::Serialize;
 
@@ -41,6 +42,8 @@ pub(crate) struct Coverage {
     scope: &'static str,
     wait_killable: bool,
     sync_wake_up: bool,
+    /// `exec.evidence.reads` of the policy: exact, named, or off.
+    reads: &'static str,
     rows: Vec<Row>,
     /// What is weaker here than on a kernel with everything; empty where nothing is.
     degraded: Vec<&'static str>,
@@ -71,7 +74,7 @@ pub(crate) fn degraded(installed: Installed) -> Vec<&'static str> {
 }
 
 /// Describes a session on the seccomp backend.
-pub(crate) fn seccomp(installed: Installed, simulate: bool) -> Coverage {
+pub(crate) fn seccomp(installed: Installed, simulate: bool, reads: ReadEvidence) -> Coverage {
     let level = if simulate { Level::Observed } else { Level::Enforced };
     let treatment = |treatment| match treatment {
         Treatment::OnBehalf => "on_behalf",
@@ -90,6 +93,7 @@ pub(crate) fn seccomp(installed: Installed, simulate: bool) -> Coverage {
         scope: word(installed.scope),
         wait_killable: installed.killable,
         sync_wake_up: installed.sync,
+        reads: reads.as_str(),
         rows: CATALOG
             .iter()
             .map(|row| Row { id: row.id, level, treatment: treatment(row.treatment), note: row.note })

@@ -142,7 +142,7 @@ fn guarded(
         if !missing.is_empty() && !simulate && !allow_degraded {
             return Err(SessionError::Degraded(missing.join("; ")));
         }
-        Ok((key, coverage::seccomp(installed, simulate)))
+        Ok((key, coverage::seccomp(installed, simulate, guard.policy.exec().reads)))
     });
     let (key, coverage) = match begun {
         Ok(begun) => begun,

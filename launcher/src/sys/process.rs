@@ -241,6 +241,17 @@ pub(crate) fn wait_traced() -> Result<Trace, Errno> {
     }
 }
 
+/// Lowers `RLIMIT_NOFILE`, the soft and the hard limit; never raises them.
+pub(crate) fn limit_open_files(most: u64) -> Result<(), Errno> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a live `rlimit`.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    limit.rlim_cur = limit.rlim_cur.min(most);
+    limit.rlim_max = limit.rlim_max.min(most);
+    // SAFETY: a live `rlimit`.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }).map(drop)
+}
+
 /// eventfd(2), close-on-exec and non-blocking.
 pub(crate) fn eventfd() -> Result<OwnedFd, Errno> {
     // SAFETY: plain integers.

@@ -19,7 +19,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Mutex;
 
 use gait_agent::endpoint::Operation;
-use gait_agent::policy::CompiledPolicy;
+use gait_agent::policy::{CompiledPolicy, ReadEvidence};
 
 use crate::approval::Desk;
 use crate::backend::floor;
@@ -60,6 +60,8 @@ pub(crate) struct Workload {
     pub(crate) envp: CStringArray,
     /// Descriptors besides 0, 1 and 2 that it inherits.
     pub(crate) keep: Vec<RawFd>,
+    /// `exec.limits.open_files` of the policy.
+    pub(crate) open_files: Option<u64>,
     /// The signal mask that gait was started with.
     pub(crate) mask: signal::Set,
 }
@@ -133,8 +135,12 @@ fn supervise_or_fail(supervision: Supervision, workload: &Workload, news: &Owned
     let needs = filter::Needs {
         mmap_exec: policy.can_block(Operation::MmapExec),
         credentials: own_credentials().is_some(),
-        reads: true,
+        reads: policy.exec().reads != ReadEvidence::Off,
     };
+    // Where reads are not performed on the caller's behalf, the floor must hold them to the policy.
+    if policy.exec().reads != ReadEvidence::Exact && !floored && !simulate {
+        return Err((Step::Landlock, Errno(libc::EOPNOTSUPP)));
+    }
     let program = filter::build(needs);
     let (leash, leash_end) = process::pipe().at(Step::Process)?;
     let (hello, hello_end) = process::pipe().at(Step::Process)?;
@@ -269,6 +275,9 @@ fn prepare_workload(
     process::close_all_but(&keep).at(Step::Descriptors)?;
     for &fd in &workload.keep {
         process::keep_on_exec(fd).at(Step::Descriptors)?;
+    }
+    if let Some(most) = workload.open_files {
+        process::limit_open_files(most).at(Step::Descriptors)?;
     }
     if scoped && !floor::scope().map_err(|_error| (Step::Landlock, Errno(libc::EPERM)))? {
         return Err((Step::Landlock, Errno(libc::EOPNOTSUPP)));

@@ -31,7 +31,7 @@ const SLOW_THREADS: usize = 512;
 /// Threads that verify execs at the same time.
 const EXEC_THREADS: usize = 64;
 /// How long a receiver may be stuck in one call before another is released.
-const STUCK_NS: u64 = 3_000_000;
+const STUCK_NS: u64 = 10_000_000;
 /// The beat of the watchdog while calls are handled.
 const TICK: Duration = Duration::from_millis(4);
 /// Stack of a worker: paths and addresses are on the heap.
@@ -258,6 +258,12 @@ impl Shared {
         lock(&self.picked).contains(&port)
     }
 
+    /// Returns whether the first receiver has been in one call for long.
+    fn is_stuck(&self) -> bool {
+        let since = self.busy_since[0].load(Ordering::Relaxed);
+        since != 0 && process::now_ns().saturating_sub(since) > STUCK_NS
+    }
+
     /// Returns whether the session is over.
     pub(super) fn is_done(&self) -> bool {
         self.done.load(Ordering::Acquire)
@@ -314,6 +320,10 @@ fn receive_loop(shared: &Arc<Shared>, index: usize) {
                 shared.busy_since[index].store(process::now_ns(), Ordering::Relaxed);
                 worker.serve(&notification);
                 shared.busy_since[index].store(0, Ordering::Relaxed);
+                // Two receivers take turns and both stay cold: the second helps out only as long as it must.
+                if index > 0 && !shared.is_stuck() {
+                    return;
+                }
             }
             Err(Errno(libc::EINTR)) if index == 0 => {}
             Err(Errno(libc::ENOENT)) if !process::hung_up(shared.listener.0.as_fd()) => {}
@@ -322,32 +332,37 @@ fn receive_loop(shared: &Arc<Shared>, index: usize) {
     }
 }
 
+/// States of the second receiver besides a thread id.
+const GONE: u64 = u64::MAX;
+const STARTING: u64 = 0;
+
 /// Watches over the receiver and over slow calls whose callers are gone.
 fn watch_loop(shared: &Arc<Shared>) {
-    let mut second_tid = None::<Arc<AtomicU64>>;
+    // The thread id of the second receiver, or that there is none.
+    let second = Arc::new(AtomicU64::new(GONE));
     let mut beat = 0u32;
     while !shared.is_done() {
         std::thread::sleep(TICK);
         beat = beat.wrapping_add(1);
-        let busy = shared.busy_since[0].load(Ordering::Relaxed);
-        let stuck = busy != 0 && process::now_ns().saturating_sub(busy) > STUCK_NS;
-        if stuck && second_tid.is_none() && process::readable(shared.listener.0.as_fd()) {
-            let tid = Arc::new(AtomicU64::new(0));
-            let (mine, their) = (Arc::clone(shared), Arc::clone(&tid));
-            if spawn("gait-receive-2", move || {
-                their.store(u64::from(process::tid()), Ordering::Release);
-                receive_loop(&mine, 1);
-            }) {
-                second_tid = Some(tid);
-            }
-        } else if !stuck && shared.busy_since[1].load(Ordering::Relaxed) == 0 {
-            // The second receiver waits in vain: a signal ends it, so that the first one stays warm.
-            if let Some(tid) = second_tid.take() {
-                match u32::try_from(tid.load(Ordering::Acquire)) {
-                    Ok(0) | Err(_) => second_tid = Some(tid),
-                    Ok(tid) => process::interrupt_thread(tid, INTERRUPT),
+        let stuck = shared.is_stuck();
+        match second.load(Ordering::Acquire) {
+            GONE if stuck && process::readable(shared.listener.0.as_fd()) => {
+                let (mine, their) = (Arc::clone(shared), Arc::clone(&second));
+                second.store(STARTING, Ordering::Release);
+                if !spawn("gait-receive-2", move || {
+                    their.store(u64::from(process::tid()), Ordering::Release);
+                    receive_loop(&mine, 1);
+                    their.store(GONE, Ordering::Release);
+                }) {
+                    second.store(GONE, Ordering::Release);
                 }
             }
+            GONE | STARTING => {}
+            // It waits in vain: a signal ends it.
+            tid if !stuck && shared.busy_since[1].load(Ordering::Relaxed) == 0 => {
+                process::interrupt_thread(u32::try_from(tid).unwrap_or(0), INTERRUPT);
+            }
+            _ => {}
         }
         if beat.is_multiple_of(16) {
             for (&tid, &id) in lock(&shared.pending).iter() {

@@ -135,6 +135,10 @@ fn name_of(
 /// Returns where a connection to a name server goes: to the built-in resolver, which judges every query by itself.
 fn redirected(worker: &Worker, fd: &OwnedFd, peer: &Peer) -> Result<Option<Address>, Stop> {
     let Peer::Internet(Operation::Resolve, ..) = peer else { return Ok(None) };
+    // A policy without any name to allow blocks the connection itself.
+    if !worker.shared.judge.policy.can_allow(Operation::Resolve) {
+        return Ok(None);
+    }
     let v6 = socket::option(fd.as_fd(), libc::SO_DOMAIN)? == libc::AF_INET6;
     let Some(address) = worker.shared.start_resolver().and_then(|resolver| resolver.address(v6)) else {
         return Ok(None);
