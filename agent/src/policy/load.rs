@@ -264,6 +264,7 @@ impl<'r> Loader<'r> {
         let digest = digest::digest(default_verdict, &fail_closed, &rules, &exec)
             .map_err(|error| PolicyErrors(vec![PolicyError::of_file(name, error.to_string())]))?;
         let exec = exec.settle(exec_defaults());
+        let (rules, exec) = (rules.into(), exec.into());
         Ok(Policy { name: name.to_owned(), default_verdict, fail_closed, rules, exec, digest })
     }
 }

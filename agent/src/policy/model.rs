@@ -4,6 +4,7 @@
 //! unique. Patterns still hold the variables of the session (`${workspace}` …); those of the document are written out.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -13,14 +14,14 @@ use crate::endpoint::{EndpointClass, Operation};
 use crate::gate::Verdict;
 use crate::sign::Digest;
 
-/// A policy: parsed, checked, and merged with the policies that it extends.
+/// A policy: parsed, checked, and merged with the policies that it extends. Copies share the rules.
 #[derive(Debug, Clone)]
 pub struct Policy {
     pub(crate) name: String,
     pub(crate) default_verdict: Verdict,
     pub(crate) fail_closed: FailClosed,
-    pub(crate) rules: Vec<Rule>,
-    pub(crate) exec: ExecSettings,
+    pub(crate) rules: Arc<[Rule]>,
+    pub(crate) exec: Arc<ExecSettings>,
     pub(crate) digest: Digest,
 }
 
@@ -51,7 +52,7 @@ impl Policy {
 
     /// Returns what `gait exec` needs and does.
     #[must_use]
-    pub const fn exec(&self) -> &ExecSettings {
+    pub fn exec(&self) -> &ExecSettings {
         &self.exec
     }
 
@@ -390,16 +391,33 @@ pub struct EnvSettings {
 }
 
 impl EnvSettings {
+    /// Returns what tells which variables stay. Ask once for a whole environment.
+    #[must_use]
+    pub fn keeper(&self) -> EnvKeeper {
+        // The patterns were parsed when the policy was loaded.
+        let globs = |patterns: &[String]| {
+            patterns
+                .iter()
+                .filter_map(|pattern| Glob::parse(pattern, Separator::None).ok())
+                .flatten()
+                .collect()
+        };
+        EnvKeeper { allow: globs(&self.allow), deny: globs(&self.deny) }
+    }
+}
+
+/// The patterns of [`EnvSettings`], parsed.
+#[derive(Debug, Clone)]
+pub struct EnvKeeper {
+    allow: Vec<Glob>,
+    deny: Vec<Glob>,
+}
+
+impl EnvKeeper {
     /// Returns whether a variable of this name stays.
     #[must_use]
     pub fn keeps(&self, name: &[u8]) -> bool {
-        let listed = |patterns: &[String]| {
-            patterns.iter().any(|pattern| {
-                // The patterns were parsed when the policy was loaded.
-                Glob::parse(pattern, Separator::None)
-                    .is_ok_and(|globs| globs.iter().any(|glob| glob.is_match(name)))
-            })
-        };
+        let listed = |globs: &[Glob]| globs.iter().any(|glob| glob.is_match(name));
         listed(&self.allow) || !listed(&self.deny)
     }
 }

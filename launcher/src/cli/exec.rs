@@ -184,10 +184,13 @@ fn absolute(path: &Path) -> Result<PathBuf, CliError> {
 /// Refuses to start inside a session: only one listener fits a task tree, and the keys are out of reach here.
 fn outside_of_a_session() -> Result<(), CliError> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let filtered = status.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2"));
+    let filtered =
+        status.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2"));
     if filtered && std::env::var_os(environment::RUN_ID).is_some() {
         return Err(CliError::new(ErrorCode::DependencyMissing, "this process runs under gait exec already")
-            .hint("the outer session judges and records what this program does; run it without another gait"));
+            .hint(
+                "the outer session judges and records what this program does; run it without another gait",
+            ));
     }
     Ok(())
 }
@@ -224,7 +227,8 @@ fn workload(args: &Exec, policy: &CompiledPolicy, run_id: &str) -> Result<Worklo
     let argv = args.command.iter().cloned().map(c_string).collect::<Result<_, _>>()?;
     let env = &policy.exec().env;
     let set = env.set.iter().map(|(name, value)| (name.clone(), value.clone()));
-    let envp = environment::build(std::env::vars_os(), |name| env.keeps(name), set, run_id)
+    let keeper = env.keeper();
+    let envp = environment::build(std::env::vars_os(), |name| keeper.keeps(name), set, run_id)
         .map_err(command_error)?;
     for &fd in &args.inherit_fd {
         if !crate::sys::process::is_open(fd) {

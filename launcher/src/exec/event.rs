@@ -185,7 +185,15 @@ mod tests {
     fn cut_messages_are_refused() {
         let action =
             Action { operation: Operation::Read, object: Object::Path(b"/x"), image: b"/i", argv: None };
-        let event = Event { at_ns: 1, tid: 1, decision: 1, enforced: true, absent: true, approval: Approval::None, action };
+        let event = Event {
+            at_ns: 1,
+            tid: 1,
+            decision: 1,
+            enforced: true,
+            absent: true,
+            approval: Approval::None,
+            action,
+        };
         let mut message = Vec::new();
         event.encode(&mut message);
         for end in 0..message.len() {

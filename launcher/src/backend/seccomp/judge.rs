@@ -42,7 +42,12 @@ impl Judge {
     ///
     /// # Errors
     /// See [`super::supervisor::Worker::judge`].
-    pub(super) fn judge(&self, call: Caller, actions: &[Action<'_>], message: &mut Vec<u8>) -> Result<(), Stop> {
+    pub(super) fn judge(
+        &self,
+        call: Caller,
+        actions: &[Action<'_>],
+        message: &mut Vec<u8>,
+    ) -> Result<(), Stop> {
         // Nearly every call is one action that is allowed.
         if let [action] = actions {
             let decision = self.decide(action);
@@ -90,7 +95,12 @@ impl Judge {
     }
 
     /// Records an action that never happens, whatever the policy says, and returns its errno.
-    pub(super) fn refuse(&self, call: Caller, action: &Action<'_>, message: &mut Vec<u8>) -> Result<(), Stop> {
+    pub(super) fn refuse(
+        &self,
+        call: Caller,
+        action: &Action<'_>,
+        message: &mut Vec<u8>,
+    ) -> Result<(), Stop> {
         self.record(call, action, Decision::NEVER, Approval::None, message)?;
         if self.simulate { Ok(()) } else { Err(errno_of(action).into()) }
     }

@@ -450,7 +450,8 @@ fn holds_open(at: BorrowedFd<'_>, name: &[u8]) -> Result<bool, Errno> {
     let n = fs::pread(file.as_fd(), &mut text, 0)?;
     let text = String::from_utf8_lossy(&text[..n]);
     let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));
-    let flags = flags.and_then(|flags| i32::from_str_radix(flags.trim(), 8).ok()).ok_or(Errno(libc::EACCES))?;
+    let flags =
+        flags.and_then(|flags| i32::from_str_radix(flags.trim(), 8).ok()).ok_or(Errno(libc::EACCES))?;
     Ok(flags & libc::O_PATH == 0)
 }
 

@@ -524,7 +524,12 @@ impl Worker {
     ///
     /// # Errors
     /// As [`Self::judge`].
-    pub(super) fn judge_absent(&mut self, task: &Task, operation: Operation, path: &[u8]) -> Result<(), Stop> {
+    pub(super) fn judge_absent(
+        &mut self,
+        task: &Task,
+        operation: Operation,
+        path: &[u8],
+    ) -> Result<(), Stop> {
         let object = Object::Path(path);
         if self.would_allow(task, operation, object) {
             return Ok(());

@@ -218,7 +218,9 @@ impl ExecPlan {
             // A name through a descriptor table led to an open file, and that table is the caller's own.
             let through_table = script.name.starts_with(b"/dev/fd/");
             let same = |found: Found| (found.stat.dev, found.stat.ino) == script.identity;
-            named && (through_table || resolver.object(libc::AT_FDCWD, &script.name, Last::Follow).is_ok_and(same))
+            named
+                && (through_table
+                    || resolver.object(libc::AT_FDCWD, &script.name, Last::Follow).is_ok_and(same))
         })
     }
 

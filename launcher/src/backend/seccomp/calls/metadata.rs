@@ -223,7 +223,8 @@ pub(super) fn ioctl(worker: &mut Worker, call: Call<'_>) -> Result<Answer, Stop>
         FS_IOC_SETFLAGS => 4,
         FS_IOC_FSSETXATTR => 28,
         _ => {
-            let name = REFUSED_IOCTLS.iter().find(|(known, _)| *known == request).map_or("ioctl", |(_, name)| *name);
+            let name =
+                REFUSED_IOCTLS.iter().find(|(known, _)| *known == request).map_or("ioctl", |(_, name)| *name);
             return super::refuse(worker, call, Operation::Ground, name);
         }
     };

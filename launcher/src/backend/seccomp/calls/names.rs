@@ -49,7 +49,12 @@ pub(super) fn remove(worker: &mut Worker, call: Call<'_>) -> Result<Answer, Stop
 
 /// Judges an action on a name; where nothing is there and the policy would allow it, the kernel's errno is the answer and
 /// there is nothing to record.
-fn judge_existing(worker: &mut Worker, call: Call<'_>, operation: Operation, place: &Place) -> Result<(), Stop> {
+fn judge_existing(
+    worker: &mut Worker,
+    call: Call<'_>,
+    operation: Operation,
+    place: &Place,
+) -> Result<(), Stop> {
     match fs::fstatat(place.at(), &place.name, libc::AT_SYMLINK_NOFOLLOW) {
         Ok(_) => worker.judge_path(call.task, operation, &place.path),
         Err(errno) => {

@@ -222,7 +222,8 @@ fn is_terminal_of(task: &Task, device: u64) -> bool {
     let same = |tty: Result<u32, Errno>| {
         tty.is_ok_and(|tty| number(tty) == (libc::major(device), libc::minor(device)))
     };
-    same(terminal_of(&task.proc)) || super::super::resolve::own_proc().is_ok_and(|own| same(terminal_of(&own)))
+    same(terminal_of(&task.proc))
+        || super::super::resolve::own_proc().is_ok_and(|own| same(terminal_of(&own)))
 }
 
 fn judge_open(worker: &mut Worker, task: &Task, open: Open, found: &Found) -> Result<(), Stop> {
