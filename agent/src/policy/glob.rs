@@ -5,6 +5,7 @@
 //! workload that chooses its file names cannot slow the gate down. Limits: at most 256 patterns
 //! after braces are written out, and no negated braces.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -102,7 +103,8 @@ impl Glob {
         if pattern.len() > MAX_PATTERN_BYTES {
             return Err(GlobError::TooLong);
         }
-        expand(pattern.as_bytes())?.iter().map(|plain| parse_plain(plain, separator)).collect()
+        let mut scratch = Scratch::default();
+        expand(pattern.as_bytes())?.iter().map(|plain| parse_plain(plain, separator, &mut scratch)).collect()
     }
 
     /// Makes the glob that matches exactly this text.
@@ -287,6 +289,11 @@ fn first_char(bytes: &[u8]) -> Option<(char, usize)> {
     }
 }
 
+/// Returns whether a byte is more than itself where braces are written out.
+fn is_special(byte: &u8) -> bool {
+    matches!(byte, b'\\' | b'[' | b'{' | b'}')
+}
+
 /// Writes the braces out. Escapes stay as they are.
 ///
 /// Every character with a meaning is ASCII, so bytes do: those of other characters are never mistaken for one.
@@ -311,9 +318,13 @@ fn expand(pattern: &[u8]) -> Result<Vec<Vec<u8>>, GlobError> {
             }
             b'{' => {
                 let (alternatives, tail) = alternatives(tail)?;
-                let mut inner = Vec::new();
+                let mut inner: Vec<Cow<'_, [u8]>> = Vec::with_capacity(alternatives.len());
                 for alternative in alternatives {
-                    inner.extend(expand(alternative)?);
+                    if alternative.iter().any(is_special) {
+                        inner.extend(expand(alternative)?.into_iter().map(Cow::Owned));
+                    } else {
+                        inner.push(Cow::Borrowed(alternative));
+                    }
                 }
                 if inner.len().saturating_mul(done.len()) > MAX_ALTERNATIVES {
                     return Err(GlobError::TooMany);
@@ -326,8 +337,7 @@ fn expand(pattern: &[u8]) -> Result<Vec<Vec<u8>>, GlobError> {
             }
             b'}' => return Err(GlobError::CloseBrace),
             _ => {
-                let special = |byte: &u8| matches!(byte, b'\\' | b'[' | b'{' | b'}');
-                let (plain, tail) = rest.split_at(rest.iter().position(special).unwrap_or(rest.len()));
+                let (plain, tail) = rest.split_at(rest.iter().position(is_special).unwrap_or(rest.len()));
                 for one in &mut done {
                     one.extend_from_slice(plain);
                 }
@@ -383,9 +393,17 @@ fn class_end(text: &[u8]) -> Result<usize, GlobError> {
     Err(GlobError::OpenClass)
 }
 
-fn parse_plain(pattern: &[u8], separator: Separator) -> Result<Glob, GlobError> {
-    let mut tokens = Vec::new();
-    let mut literal: Vec<u8> = Vec::with_capacity(pattern.len());
+/// What the globs of one pattern are put together in, one after the other.
+#[derive(Default)]
+struct Scratch {
+    tokens: Vec<Token>,
+    literal: Vec<u8>,
+}
+
+fn parse_plain(pattern: &[u8], separator: Separator, scratch: &mut Scratch) -> Result<Glob, GlobError> {
+    let Scratch { tokens, literal } = scratch;
+    tokens.clear();
+    literal.clear();
     let mut at = 0;
     while let Some(&c) = pattern.get(at) {
         let wild = match c {
@@ -441,15 +459,15 @@ fn parse_plain(pattern: &[u8], separator: Separator) -> Result<Glob, GlobError> 
         tokens.push(wild);
     }
     if !literal.is_empty() || tokens.is_empty() {
-        tokens.push(Token::Literal(literal.into()));
+        tokens.push(Token::Literal(literal.as_slice().into()));
     }
-    Ok(Glob { tokens: tokens.into(), separator })
+    Ok(Glob { tokens: tokens.drain(..).collect(), separator })
 }
 
 fn parse_class(text: &[u8]) -> Result<Token, GlobError> {
     let inner = text.get(1..text.len().saturating_sub(1)).ok_or(GlobError::OpenClass)?;
     // The brackets are ASCII, so what is between them is text as the pattern is.
-    let inner = std::str::from_utf8(inner).map_err(|_| GlobError::OpenClass)?;
+    let inner = std::str::from_utf8(inner).map_err(|_not_text| GlobError::OpenClass)?;
     let negated = inner.starts_with(['!', '^']);
     let mut chars = inner.chars().skip(usize::from(negated));
     let mut ranges = Vec::new();

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use super::glob::{Glob, Separator};
 use super::source::Origin;
@@ -64,7 +65,8 @@ impl Policy {
 }
 
 /// When intents that say too little are blocked.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct FailClosed {
     /// Whether any of it applies.
     pub enabled: bool,
@@ -75,25 +77,32 @@ pub struct FailClosed {
 }
 
 /// One rule.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Rule {
     /// Its name.
     pub name: String,
     /// Lower comes first.
+    #[serde(default)]
     pub priority: i64,
     /// What it says.
     pub effect: Verdict,
     /// What it says it about: the contract's keys.
+    #[serde(default)]
     pub base: BaseMatch,
     /// What it says it about: facts that only the kernel knows.
+    #[serde(default)]
     pub facts: FactMatch,
     /// The configured reason codes.
+    #[serde(default)]
     pub reason_codes: Vec<String>,
     /// The configured violations.
+    #[serde(default)]
     pub violations: Vec<String>,
     /// How many people must approve.
+    #[serde(default)]
     pub min_approvals: u32,
     /// Whether they must differ.
+    #[serde(default)]
     pub require_distinct_approvers: bool,
     /// The credential that the call must come with.
     pub broker: Option<Broker>,
@@ -106,6 +115,7 @@ pub struct Rule {
     /// What is said to whom the rule stops.
     pub justification: Option<String>,
     /// Actions that it must and must not match.
+    #[serde(default)]
     pub examples: Examples,
     /// How approvals of held calls work.
     pub approval: Option<Approval>,
@@ -128,7 +138,8 @@ impl Rule {
 }
 
 /// The contract's match keys. An empty list asks for nothing.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct BaseMatch {
     /// Names of tools.
     pub tool_names: Vec<String>,
@@ -161,7 +172,8 @@ pub struct BaseMatch {
 }
 
 /// The additive match keys. All of them must hold for one and the same target.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct FactMatch {
     /// Path patterns.
     pub paths: Option<Vec<String>>,
@@ -196,7 +208,8 @@ impl FactMatch {
 }
 
 /// A credential that a call must come with.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Broker {
     /// Whether it must.
     pub required: bool,
@@ -207,7 +220,7 @@ pub struct Broker {
 }
 
 /// How often something may happen.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RateLimit {
     /// How many times per window.
     pub requests: u64,
@@ -218,7 +231,7 @@ pub struct RateLimit {
 }
 
 /// What tainted arguments may not reach without more ado.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dataflow {
     /// Off only where it was said to be.
     pub enabled: bool,
@@ -239,7 +252,7 @@ pub struct Dataflow {
 }
 
 /// Which endpoints a rule's intents may reach.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointRule {
     /// Off only where it was said to be.
     pub enabled: bool,
@@ -264,7 +277,8 @@ pub struct EndpointRule {
 }
 
 /// Actions that a rule must and must not match.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Examples {
     /// Must match.
     pub matches: Vec<String>,
@@ -273,7 +287,7 @@ pub struct Examples {
 }
 
 /// How approvals of held calls work.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Approval {
     /// How long a held call waits, in seconds.
     pub timeout_s: Option<u64>,
@@ -286,7 +300,7 @@ pub struct Approval {
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident; $( $(#[$vdoc:meta])* $variant:ident = $text:literal, )*) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
         pub enum $name { $( $(#[$vdoc])* $variant, )* }
 
         impl $name {
@@ -423,7 +437,8 @@ impl EnvKeeper {
 }
 
 /// Caps on the workload. `None` is generous: what the host gives.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ExecLimits {
     /// How many processes at a time.
     pub processes: Option<u64>,
