@@ -112,7 +112,7 @@ fn an_empty_policy_asks() {
     let policy = Policy::parse("p", "").unwrap();
     assert_eq!(policy.default_verdict(), Verdict::RequireApproval);
     assert!(!policy.exec().protect.is_empty(), "what `persistence` protects is protected by default");
-    assert!(!policy.exec().env.keeps(b"GITHUB_TOKEN"));
+    assert!(!policy.exec().env.keeper().keeps(b"GITHUB_TOKEN"));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::str::FromStr;
 /// The class of endpoint that an action reaches.
 ///
 /// `Ui*` are reserved by the taxonomy: tool-call intents may declare them, the kernel never produces them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[repr(u8)]
 pub enum EndpointClass {
     /// Reading a file or listing a directory.

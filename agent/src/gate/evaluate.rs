@@ -225,14 +225,21 @@ pub(crate) fn rule_matches(rule: &Rule, bound: &BoundRule, intent: &Intent, fact
 }
 
 /// Returns whether the contract's match keys hold.
-pub(crate) fn base_matches(rule: &Rule, intent: &Intent) -> bool {
+fn base_matches(rule: &Rule, intent: &Intent) -> bool {
+    let any = |list: &[String]| {
+        list.is_empty() || intent.targets().iter().any(|target| list.contains(&target.value))
+    };
+    base_may_match(rule, intent) && any(&rule.base.target_values) && any(&rule.base.destination_values)
+}
+
+/// Returns whether all base keys hold but those that name targets one by one.
+pub(crate) fn base_may_match(rule: &Rule, intent: &Intent) -> bool {
     let base = &rule.base;
     let one = |list: &[String], value: &str| list.is_empty() || list.iter().any(|item| item == value);
     let any = |list: &[String], value: &dyn Fn(&Target) -> &str| {
         list.is_empty() || intent.targets().iter().any(|target| list.iter().any(|item| item == value(target)))
     };
     let kind: &dyn Fn(&Target) -> &str = &|target| target.kind.as_str();
-    let value: &dyn Fn(&Target) -> &str = &|target| target.value.as_str();
     let skill = |list: &[String], value: &dyn Fn(&crate::intent::Skill) -> String| {
         list.is_empty() || intent.skill_provenance().is_some_and(|skill| list.contains(&value(skill)))
     };
@@ -251,8 +258,6 @@ pub(crate) fn base_matches(rule: &Rule, intent: &Intent) -> bool {
         && skill(&base.skill_sources, &|skill| skill.source.clone())
         && any(&base.target_kinds, kind)
         && any(&base.destination_kinds, kind)
-        && any(&base.target_values, value)
-        && any(&base.destination_values, value)
         && any(&base.destination_operations, &|target| &target.operation)
         && any(&base.data_classes, &|target| &target.sensitivity)
         && (base.endpoint_classes.is_empty()

@@ -6,7 +6,7 @@ mod outcome;
 pub mod reason;
 mod verdict;
 
-pub(crate) use evaluate::{base_matches, outcome, rule_matches};
+pub(crate) use evaluate::{base_may_match, outcome, rule_matches};
 
 pub use decision::{Decision, Ground, InvalidDecision};
 pub use evaluate::{Facts, evaluate, evaluate_bound};

@@ -4,8 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 /// What the policy says about an intent. Ordered by restrictiveness: the strictest of several is their maximum.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[repr(u8)]
+#[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// The action is performed.
     Allow,

@@ -56,7 +56,7 @@ impl<'p> BoundPolicy<'p> {
 
     fn bind(policy: &'p Policy, bindings: &Bindings) -> Result<Self, BindError> {
         let mut rules = Vec::with_capacity(policy.rules.len());
-        for rule in &policy.rules {
+        for rule in policy.rules() {
             let place = || format!("{}: rule `{}`", rule.origin, rule.name);
             rules.push(
                 BoundRule::bind(rule, bindings).map_err(|source| BindError { place: place(), source })?,

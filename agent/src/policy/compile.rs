@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use super::bound::{BindError, BoundPolicy, EndpointGlobs, clean_path, is_private, plain_name};
+use super::bound::{BindError, BoundPolicy, BoundRule, EndpointGlobs, clean_path, is_private, plain_name};
 use super::glob::Glob;
 use super::matcher::{MAX_SETS, NameSet, OperationMask, PathIndex, Sets};
 use super::model::{ExecSettings, Policy, Rule};
@@ -17,7 +17,7 @@ use super::{Floor, floor};
 use crate::action::{Action, Host, Object};
 use crate::endpoint::{EndpointClass, Operation, TargetKind};
 use crate::gate::reason::Hits;
-use crate::gate::{Decision, GateOutcome, Ground, Verdict, base_matches, outcome};
+use crate::gate::{Decision, GateOutcome, Ground, Verdict, base_may_match, outcome};
 use crate::intent::{Capture, Intent, SessionFacts, path_text};
 
 /// A policy cannot be used by `gait exec`.
@@ -102,18 +102,18 @@ impl CompiledPolicy {
     /// Fails if a variable's value makes a pattern useless, if a rule that may match an action of the kernel asks for
     /// a rate limit or a credential, or if too many rules name paths.
     pub fn compile(policy: &Policy, facts: &SessionFacts, vars: &Vars) -> Result<Self, CompileError> {
-        let bound = BoundPolicy::new(policy, facts, vars)?;
+        let BoundPolicy { rules, protect, .. } = BoundPolicy::new(policy, facts, vars)?;
         let mut compiled = Self {
             policy: policy.clone(),
-            rules: Vec::new(),
-            programs: Vec::new(),
+            rules: Vec::with_capacity(rules.len()),
+            programs: Vec::with_capacity(Operation::ALL.len()),
             index: PathIndex::default(),
-            protect: bound.protect.clone(),
+            protect,
             protect_set: 0,
             floor: Floor::default(),
         };
-        let masks = compiled.programs(&bound, facts)?;
-        compiled.sets(&bound, &masks)?;
+        let masks = compiled.programs(facts)?;
+        compiled.sets(rules, &masks)?;
         for (program, operation) in compiled.programs.iter_mut().zip(Operation::ALL) {
             program.finish(&compiled.rules, operation.class());
         }
@@ -122,8 +122,8 @@ impl CompiledPolicy {
     }
 
     /// Finds out which rules may match which operations.
-    fn programs(&mut self, bound: &BoundPolicy<'_>, facts: &SessionFacts) -> Result<Vec<u64>, CompileError> {
-        let mut masks = vec![0_u64; bound.rules.len()];
+    fn programs(&mut self, facts: &SessionFacts) -> Result<Vec<u64>, CompileError> {
+        let mut masks = vec![0_u64; self.policy.rules().len()];
         for &operation in Operation::ALL {
             let intent = Intent::from_action(facts, &sample(operation), Capture::Reference);
             let closed = self.policy.fail_closed();
@@ -147,7 +147,7 @@ impl CompiledPolicy {
     }
 
     /// Numbers the sets of path patterns and files the patterns.
-    fn sets(&mut self, bound: &BoundPolicy<'_>, masks: &[u64]) -> Result<(), CompileError> {
+    fn sets(&mut self, bound: Vec<BoundRule>, masks: &[u64]) -> Result<(), CompileError> {
         let mut next = 0_usize;
         let mut number = || {
             let set = u16::try_from(next).unwrap_or(u16::MAX);
@@ -163,7 +163,7 @@ impl CompiledPolicy {
         for glob in self.protect.iter().flatten() {
             self.index.insert(glob, self.protect_set, mask);
         }
-        for ((rule, bound), &mask) in self.policy.rules().iter().zip(&bound.rules).zip(masks) {
+        for ((rule, bound), &mask) in self.policy.rules().iter().zip(bound).zip(masks) {
             let mut file = |globs: &[Glob]| -> Result<Option<u16>, CompileError> {
                 if globs.is_empty() || mask == 0 {
                     return Ok(None);
@@ -191,12 +191,12 @@ impl CompiledPolicy {
                 effect: rule.effect,
                 path_set,
                 not_path_set,
-                path_globs: bound.paths.clone(),
+                path_globs: bound.paths,
                 values,
-                executables: bound.executables.clone(),
-                argv: bound.argv.clone(),
+                executables: bound.executables,
+                argv: bound.argv,
                 names: bound.domains.as_ref().map(|globs| NameSet::new(globs)),
-                endpoint: bound.endpoint.clone(),
+                endpoint: bound.endpoint,
                 narrow,
             });
         }
@@ -281,7 +281,7 @@ impl CompiledPolicy {
 
     /// Returns what `gait exec` needs and does.
     #[must_use]
-    pub const fn exec(&self) -> &ExecSettings {
+    pub fn exec(&self) -> &ExecSettings {
         self.policy.exec()
     }
 
@@ -505,12 +505,9 @@ const fn sample(operation: Operation) -> Action<'static> {
 
 /// Returns whether a rule can match actions of an operation in this session.
 fn may_match(rule: &Rule, operation: Operation, intent: &Intent) -> bool {
-    let mut open = rule.clone();
-    open.base.target_values.clear();
-    open.base.destination_values.clear();
     let facts = &rule.facts;
     let kind = operation.target_kind();
-    base_matches(&open, intent)
+    base_may_match(rule, intent)
         && facts.operations.as_ref().is_none_or(|list| list.iter().any(|name| name == operation.as_str()))
         && ((facts.paths.is_none() && facts.not_paths.is_none()) || kind == TargetKind::Path)
         && (!facts.names_host() || kind == TargetKind::Host)

@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::fields::{Case, Fields, list, sorted, text, unknown};
 use super::model::{FailClosed, is_operation};
 use super::pattern::{ArgvPattern, BUILT_IN, Bindings, PatternError, domain_globs, path_globs, substitute};
@@ -22,7 +24,8 @@ pub(super) const FAIL_CLOSED_KEYS: [&str; 3] = ["enabled", "risk_classes", "requ
 pub(super) const REQUIRED_FIELDS: [&str; 3] = ["targets", "arg_provenance", "endpoint_class"];
 
 /// One file, before the policies that it extends are merged in.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Document {
     pub(super) default_verdict: Option<Verdict>,
     pub(super) fail_closed: Option<FailClosed>,

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::decode::Scope;
 use super::fields::{Case, Fields, sorted, text};
 use super::glob::{Glob, Separator};
@@ -22,7 +24,8 @@ pub(super) const ENV_KEYS: [&str; 3] = ["allow", "deny", "set"];
 pub(super) const LIMITS_KEYS: [&str; 3] = ["processes", "open_files", "actions_per_second"];
 
 /// The `exec` section of one file. What is `None` was not said.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct ExecDocument {
     pub(super) require: BTreeMap<EndpointClass, Requirement>,
     pub(super) backend: Option<BackendChoice>,

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use super::decode::{Scope, operations};
 use super::fields::{Case, Fields, list, unknown};
@@ -93,9 +94,11 @@ pub(super) const APPROVAL_KEYS: [&str; 3] = ["timeout", "uses", "scope"];
 const KINDS: [&str; 9] = ["path", "url", "host", "repo", "bucket", "table", "queue", "topic", "other"];
 
 /// A rule, and the places of its examples.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(transparent)]
 pub(super) struct DecodedRule {
     pub(super) rule: Rule,
+    #[serde(skip)]
     pub(super) example_places: Vec<Place>,
 }
 

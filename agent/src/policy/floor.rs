@@ -3,6 +3,8 @@
 //! It may be too wide, never too narrow but for one thing: removing or renaming a directory that a rule names as a
 //! whole (`DIR/**`) needs a right on its parent, which is not given.
 
+use std::collections::HashSet;
+
 use super::compile::{CompiledRule, Program};
 use super::glob::Glob;
 use crate::endpoint::{EndpointClass, Operation};
@@ -33,12 +35,14 @@ impl Floor {
 pub(super) fn floor(programs: &[Program], rules: &[CompiledRule], default: Verdict) -> Floor {
     let of_class = |class| {
         let mut trees = Vec::new();
+        // Operations of a class share most of their rules.
+        let mut seen = HashSet::new();
         for (program, _) in
             programs.iter().zip(Operation::ALL).filter(|(_, operation)| operation.class() == class)
         {
             for step in &program.steps {
                 let Some(rule) = rules.get(usize::from(step.rule)) else { continue };
-                if rule.effect != Verdict::Block {
+                if rule.effect != Verdict::Block && seen.insert(step.rule) {
                     trees.extend(trees_of(rule, class));
                 }
             }
@@ -97,12 +101,14 @@ fn parent(path: &[u8]) -> &[u8] {
 fn reduce(mut trees: Vec<String>) -> Vec<String> {
     trees.sort();
     trees.dedup();
-    let inside = |inner: &str, outer: &str| {
-        outer == "/" || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'))
-    };
-    let all = trees.clone();
-    trees.retain(|tree| !all.iter().any(|outer| outer != tree && inside(tree, outer)));
-    trees
+    if trees.first().is_some_and(|first| first == "/") {
+        trees.truncate(1);
+        return trees;
+    }
+    let listed = |path: &str| trees.binary_search_by(|tree| tree.as_str().cmp(path)).is_ok();
+    let inside = |tree: &str| tree.match_indices('/').any(|(end, _)| listed(&tree[..end]));
+    let outer: Vec<bool> = trees.iter().map(|tree| !inside(tree)).collect();
+    trees.into_iter().zip(outer).filter_map(|(tree, outer)| outer.then_some(tree)).collect()
 }
 
 /// Returns whether the steps allow exactly some hierarchies.

@@ -5,7 +5,9 @@
 //! workload that chooses its file names cannot slow the gate down. Limits: at most 256 patterns
 //! after braces are written out, and no negated braces.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 /// How many patterns one pattern may stand for once its braces are written out.
 pub(super) const MAX_ALTERNATIVES: usize = 256;
@@ -63,10 +65,10 @@ pub enum GlobError {
     TooMany,
 }
 
-/// A pattern without braces.
+/// A pattern without braces. Copies share its tokens.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Glob {
-    tokens: Box<[Token]>,
+    tokens: Arc<[Token]>,
     separator: Separator,
 }
 
@@ -101,14 +103,14 @@ impl Glob {
         if pattern.len() > MAX_PATTERN_BYTES {
             return Err(GlobError::TooLong);
         }
-        let chars: Vec<char> = pattern.chars().collect();
-        expand(&chars)?.iter().map(|plain| parse_plain(plain, separator)).collect()
+        let mut scratch = Scratch::default();
+        expand(pattern.as_bytes())?.iter().map(|plain| parse_plain(plain, separator, &mut scratch)).collect()
     }
 
     /// Makes the glob that matches exactly this text.
     #[must_use]
     pub fn literal(text: &[u8], separator: Separator) -> Self {
-        Self { tokens: Box::new([Token::Literal(text.into())]), separator }
+        Self { tokens: Arc::new([Token::Literal(text.into())]), separator }
     }
 
     /// Returns whether the whole text matches.
@@ -287,31 +289,42 @@ fn first_char(bytes: &[u8]) -> Option<(char, usize)> {
     }
 }
 
+/// Returns whether a byte is more than itself where braces are written out.
+fn is_special(byte: &u8) -> bool {
+    matches!(byte, b'\\' | b'[' | b'{' | b'}')
+}
+
 /// Writes the braces out. Escapes stay as they are.
-fn expand(pattern: &[char]) -> Result<Vec<Vec<char>>, GlobError> {
-    let mut done: Vec<Vec<char>> = vec![Vec::new()];
+///
+/// Every character with a meaning is ASCII, so bytes do: those of other characters are never mistaken for one.
+fn expand(pattern: &[u8]) -> Result<Vec<Vec<u8>>, GlobError> {
+    let mut done: Vec<Vec<u8>> = vec![Vec::with_capacity(pattern.len())];
     let mut rest = pattern;
     while let Some((&c, tail)) = rest.split_first() {
         match c {
-            '\\' => {
+            b'\\' => {
                 let (&escaped, tail) = tail.split_first().ok_or(GlobError::DanglingEscape)?;
                 for one in &mut done {
                     one.extend([c, escaped]);
                 }
                 rest = tail;
             }
-            '[' => {
+            b'[' => {
                 let end = class_end(rest)?;
                 for one in &mut done {
                     one.extend_from_slice(&rest[..end]);
                 }
                 rest = &rest[end..];
             }
-            '{' => {
+            b'{' => {
                 let (alternatives, tail) = alternatives(tail)?;
-                let mut inner = Vec::new();
+                let mut inner: Vec<Cow<'_, [u8]>> = Vec::with_capacity(alternatives.len());
                 for alternative in alternatives {
-                    inner.extend(expand(alternative)?);
+                    if alternative.iter().any(is_special) {
+                        inner.extend(expand(alternative)?.into_iter().map(Cow::Owned));
+                    } else {
+                        inner.push(Cow::Borrowed(alternative));
+                    }
                 }
                 if inner.len().saturating_mul(done.len()) > MAX_ALTERNATIVES {
                     return Err(GlobError::TooMany);
@@ -322,10 +335,11 @@ fn expand(pattern: &[char]) -> Result<Vec<Vec<char>>, GlobError> {
                     .collect();
                 rest = tail;
             }
-            '}' => return Err(GlobError::CloseBrace),
+            b'}' => return Err(GlobError::CloseBrace),
             _ => {
+                let (plain, tail) = rest.split_at(rest.iter().position(is_special).unwrap_or(rest.len()));
                 for one in &mut done {
-                    one.push(c);
+                    one.extend_from_slice(plain);
                 }
                 rest = tail;
             }
@@ -335,20 +349,20 @@ fn expand(pattern: &[char]) -> Result<Vec<Vec<char>>, GlobError> {
 }
 
 /// Splits what follows a `{` into its alternatives and what follows its `}`.
-fn alternatives(text: &[char]) -> Result<(Vec<&[char]>, &[char]), GlobError> {
+fn alternatives(text: &[u8]) -> Result<(Vec<&[u8]>, &[u8]), GlobError> {
     let mut found = Vec::new();
     let (mut depth, mut start, mut at) = (0_usize, 0, 0);
     while let Some(&c) = text.get(at) {
         match c {
-            '\\' => at += 1,
-            '[' => at += class_end(&text[at..])? - 1,
-            '{' => depth += 1,
-            '}' if depth > 0 => depth -= 1,
-            '}' => {
+            b'\\' => at += 1,
+            b'[' => at += class_end(&text[at..])? - 1,
+            b'{' => depth += 1,
+            b'}' if depth > 0 => depth -= 1,
+            b'}' => {
                 found.push(&text[start..at]);
                 return Ok((found, &text[at + 1..]));
             }
-            ',' if depth == 0 => {
+            b',' if depth == 0 => {
                 found.push(&text[start..at]);
                 start = at + 1;
             }
@@ -360,60 +374,67 @@ fn alternatives(text: &[char]) -> Result<(Vec<&[char]>, &[char]), GlobError> {
 }
 
 /// Returns the length of the class that begins the text, brackets included.
-fn class_end(text: &[char]) -> Result<usize, GlobError> {
+fn class_end(text: &[u8]) -> Result<usize, GlobError> {
     let mut at = 1;
-    if matches!(text.get(at), Some('!' | '^')) {
+    if matches!(text.get(at), Some(b'!' | b'^')) {
         at += 1;
     }
     // A bracket in first place is one of the characters.
-    if text.get(at) == Some(&']') {
+    if text.get(at) == Some(&b']') {
         at += 1;
     }
     while let Some(&c) = text.get(at) {
         match c {
-            ']' => return Ok(at + 1),
-            '\\' => at += 2,
+            b']' => return Ok(at + 1),
+            b'\\' => at += 2,
             _ => at += 1,
         }
     }
     Err(GlobError::OpenClass)
 }
 
-fn parse_plain(pattern: &[char], separator: Separator) -> Result<Glob, GlobError> {
-    let mut tokens = Vec::new();
-    let mut literal = String::new();
+/// What the globs of one pattern are put together in, one after the other.
+#[derive(Default)]
+struct Scratch {
+    tokens: Vec<Token>,
+    literal: Vec<u8>,
+}
+
+fn parse_plain(pattern: &[u8], separator: Separator, scratch: &mut Scratch) -> Result<Glob, GlobError> {
+    let Scratch { tokens, literal } = scratch;
+    tokens.clear();
+    literal.clear();
     let mut at = 0;
-    let is_separator = |c: char| c.is_ascii() && separator.is(c as u8);
     while let Some(&c) = pattern.get(at) {
         let wild = match c {
-            '\\' => {
+            b'\\' => {
                 literal.push(*pattern.get(at + 1).ok_or(GlobError::DanglingEscape)?);
                 at += 2;
                 continue;
             }
-            '?' => {
+            b'?' => {
                 at += 1;
                 Token::One
             }
-            '[' => {
+            b'[' => {
                 let end = class_end(&pattern[at..])?;
                 let class = parse_class(&pattern[at..at + end])?;
                 at += end;
                 class
             }
-            '*' if pattern.get(at + 1) == Some(&'*') => {
-                let before = at == 0 || is_separator(pattern[at - 1]);
-                let stars = pattern[at..].iter().take_while(|&&c| c == '*').count();
+            b'*' if pattern.get(at + 1) == Some(&b'*') => {
+                let before = at == 0 || separator.is(pattern[at - 1]);
+                let stars = pattern[at..].iter().take_while(|&&c| c == b'*').count();
                 at += stars;
                 match pattern.get(at) {
-                    None if before && literal.chars().next_back().is_some_and(is_separator) => {
+                    None if before && literal.last().is_some_and(|&c| separator.is(c)) => {
                         literal.pop();
                         Token::Below
                     }
-                    Some(&c) if before && is_separator(c) => {
+                    Some(&c) if before && separator.is(c) => {
                         at += 1;
                         // `**/**` says nothing that the second alone does not.
-                        if pattern[at..].starts_with(&['*', '*']) {
+                        if pattern[at..].starts_with(b"**") {
                             continue;
                         }
                         Token::DeepDirs
@@ -421,7 +442,7 @@ fn parse_plain(pattern: &[char], separator: Separator) -> Result<Glob, GlobError
                     _ => Token::Deep,
                 }
             }
-            '*' => {
+            b'*' => {
                 at += 1;
                 Token::Star
             }
@@ -432,20 +453,23 @@ fn parse_plain(pattern: &[char], separator: Separator) -> Result<Glob, GlobError
             }
         };
         if !literal.is_empty() {
-            tokens.push(Token::Literal(std::mem::take(&mut literal).into_bytes().into()));
+            tokens.push(Token::Literal(literal.as_slice().into()));
         }
+        literal.clear();
         tokens.push(wild);
     }
     if !literal.is_empty() || tokens.is_empty() {
-        tokens.push(Token::Literal(literal.into_bytes().into()));
+        tokens.push(Token::Literal(literal.as_slice().into()));
     }
-    Ok(Glob { tokens: tokens.into(), separator })
+    Ok(Glob { tokens: tokens.drain(..).collect(), separator })
 }
 
-fn parse_class(text: &[char]) -> Result<Token, GlobError> {
+fn parse_class(text: &[u8]) -> Result<Token, GlobError> {
     let inner = text.get(1..text.len().saturating_sub(1)).ok_or(GlobError::OpenClass)?;
-    let negated = matches!(inner.first(), Some('!' | '^'));
-    let mut chars = inner.iter().skip(usize::from(negated)).copied().peekable();
+    // The brackets are ASCII, so what is between them is text as the pattern is.
+    let inner = std::str::from_utf8(inner).map_err(|_not_text| GlobError::OpenClass)?;
+    let negated = inner.starts_with(['!', '^']);
+    let mut chars = inner.chars().skip(usize::from(negated));
     let mut ranges = Vec::new();
     let escaped = |c: char, chars: &mut dyn Iterator<Item = char>| match c {
         '\\' => chars.next().ok_or(GlobError::DanglingEscape),

@@ -11,7 +11,7 @@ use super::digest;
 use super::example::Example;
 use super::model::{Policy, Rule};
 use super::pattern::Bindings;
-use super::shipped::{SHIPPED, exec_defaults, shipped};
+use super::shipped::{SHIPPED, decoded, exec_defaults, shipped};
 use super::source::{PolicyError, PolicyErrors, Reporter, Source};
 use super::syntax::{self, Place};
 use crate::gate::{Verdict, rule_matches};
@@ -151,7 +151,12 @@ impl<'r> Loader<'r> {
         match locator {
             Locator::Shipped(name, text) => {
                 let identity = Identity::Shipped(name.to_owned());
-                self.text(format!("builtin:{name}"), identity, None, text.to_owned())
+                let source = Source { name: format!("builtin:{name}"), text: text.to_owned() };
+                match decoded(name) {
+                    // Its text was checked when the form was made, and its examples with it.
+                    Some(document) => self.document(document, identity, None, Reporter::new(&source)),
+                    None => self.text(source.name, identity, None, source.text),
+                }
             }
             Locator::File(path) => {
                 let shown = path.display().to_string();
@@ -205,6 +210,17 @@ impl<'r> Loader<'r> {
         for decoded in &document.rules {
             check_examples(decoded, &self.bindings, &mut reporter);
         }
+        self.document(document, identity, path, reporter)
+    }
+
+    /// Takes a decoded document, and what was reported of it.
+    fn document(
+        &mut self,
+        document: Document,
+        identity: Identity,
+        path: Option<&Path>,
+        mut reporter: Reporter<'_>,
+    ) -> Merged {
         self.open.push(identity.clone());
         let merged = self.extend(document, path, &mut reporter);
         self.open.pop();
@@ -264,6 +280,7 @@ impl<'r> Loader<'r> {
         let digest = digest::digest(default_verdict, &fail_closed, &rules, &exec)
             .map_err(|error| PolicyErrors(vec![PolicyError::of_file(name, error.to_string())]))?;
         let exec = exec.settle(exec_defaults());
+        let (rules, exec) = (rules.into(), exec.into());
         Ok(Policy { name: name.to_owned(), default_verdict, fail_closed, rules, exec, digest })
     }
 }

@@ -88,7 +88,12 @@ impl PathIndex {
         let entry = |check| Entry { set, operations, check };
         let whole = || entry(Check::Glob(glob.clone()));
         let mut file = |table: Option<&mut Table>, key: &[u8], entry: Entry| match table {
-            Some(table) => table.entry(key.into()).or_default().push(entry),
+            Some(table) => match table.get_mut(key) {
+                Some(entries) => entries.push(entry),
+                None => {
+                    table.insert(key.into(), vec![entry]);
+                }
+            },
             None => self.rest.push(entry),
         };
         if let Some(directory) = glob.as_tree() {

@@ -33,9 +33,9 @@ pub use floor::Floor;
 pub use glob::{Glob, GlobError, Separator};
 pub use load::{MAX_POLICY_BYTES, MAX_RULES, ReadFile, is_shipped};
 pub use model::{
-    Approval, ApprovalScope, BackendChoice, BaseMatch, Broker, Dataflow, EndpointRule, EnvSettings, Examples,
-    ExecLimits, ExecSettings, FactMatch, FailClosed, Policy, RateLimit, ReadEvidence, RepeatEvidence,
-    Requirement, Rule,
+    Approval, ApprovalScope, BackendChoice, BaseMatch, Broker, Dataflow, EndpointRule, EnvKeeper,
+    EnvSettings, Examples, ExecLimits, ExecSettings, FactMatch, FailClosed, Policy, RateLimit, ReadEvidence,
+    RepeatEvidence, Requirement, Rule,
 };
 pub use pattern::{BUILT_IN, PatternError, Vars};
 pub use shipped::{DEFAULT, SHIPPED, shipped};

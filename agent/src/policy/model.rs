@@ -4,8 +4,10 @@
 //! unique. Patterns still hold the variables of the session (`${workspace}` …); those of the document are written out.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use super::glob::{Glob, Separator};
 use super::source::Origin;
@@ -13,14 +15,14 @@ use crate::endpoint::{EndpointClass, Operation};
 use crate::gate::Verdict;
 use crate::sign::Digest;
 
-/// A policy: parsed, checked, and merged with the policies that it extends.
+/// A policy: parsed, checked, and merged with the policies that it extends. Copies share the rules.
 #[derive(Debug, Clone)]
 pub struct Policy {
     pub(crate) name: String,
     pub(crate) default_verdict: Verdict,
     pub(crate) fail_closed: FailClosed,
-    pub(crate) rules: Vec<Rule>,
-    pub(crate) exec: ExecSettings,
+    pub(crate) rules: Arc<[Rule]>,
+    pub(crate) exec: Arc<ExecSettings>,
     pub(crate) digest: Digest,
 }
 
@@ -51,7 +53,7 @@ impl Policy {
 
     /// Returns what `gait exec` needs and does.
     #[must_use]
-    pub const fn exec(&self) -> &ExecSettings {
+    pub fn exec(&self) -> &ExecSettings {
         &self.exec
     }
 
@@ -63,7 +65,8 @@ impl Policy {
 }
 
 /// When intents that say too little are blocked.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct FailClosed {
     /// Whether any of it applies.
     pub enabled: bool,
@@ -74,25 +77,32 @@ pub struct FailClosed {
 }
 
 /// One rule.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Rule {
     /// Its name.
     pub name: String,
     /// Lower comes first.
+    #[serde(default)]
     pub priority: i64,
     /// What it says.
     pub effect: Verdict,
     /// What it says it about: the contract's keys.
+    #[serde(default)]
     pub base: BaseMatch,
     /// What it says it about: facts that only the kernel knows.
+    #[serde(default)]
     pub facts: FactMatch,
     /// The configured reason codes.
+    #[serde(default)]
     pub reason_codes: Vec<String>,
     /// The configured violations.
+    #[serde(default)]
     pub violations: Vec<String>,
     /// How many people must approve.
+    #[serde(default)]
     pub min_approvals: u32,
     /// Whether they must differ.
+    #[serde(default)]
     pub require_distinct_approvers: bool,
     /// The credential that the call must come with.
     pub broker: Option<Broker>,
@@ -105,6 +115,7 @@ pub struct Rule {
     /// What is said to whom the rule stops.
     pub justification: Option<String>,
     /// Actions that it must and must not match.
+    #[serde(default)]
     pub examples: Examples,
     /// How approvals of held calls work.
     pub approval: Option<Approval>,
@@ -127,7 +138,8 @@ impl Rule {
 }
 
 /// The contract's match keys. An empty list asks for nothing.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct BaseMatch {
     /// Names of tools.
     pub tool_names: Vec<String>,
@@ -160,7 +172,8 @@ pub struct BaseMatch {
 }
 
 /// The additive match keys. All of them must hold for one and the same target.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct FactMatch {
     /// Path patterns.
     pub paths: Option<Vec<String>>,
@@ -195,7 +208,8 @@ impl FactMatch {
 }
 
 /// A credential that a call must come with.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Broker {
     /// Whether it must.
     pub required: bool,
@@ -206,7 +220,7 @@ pub struct Broker {
 }
 
 /// How often something may happen.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RateLimit {
     /// How many times per window.
     pub requests: u64,
@@ -217,7 +231,7 @@ pub struct RateLimit {
 }
 
 /// What tainted arguments may not reach without more ado.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dataflow {
     /// Off only where it was said to be.
     pub enabled: bool,
@@ -238,7 +252,7 @@ pub struct Dataflow {
 }
 
 /// Which endpoints a rule's intents may reach.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointRule {
     /// Off only where it was said to be.
     pub enabled: bool,
@@ -263,7 +277,8 @@ pub struct EndpointRule {
 }
 
 /// Actions that a rule must and must not match.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Examples {
     /// Must match.
     pub matches: Vec<String>,
@@ -272,7 +287,7 @@ pub struct Examples {
 }
 
 /// How approvals of held calls work.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Approval {
     /// How long a held call waits, in seconds.
     pub timeout_s: Option<u64>,
@@ -285,7 +300,7 @@ pub struct Approval {
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident; $( $(#[$vdoc:meta])* $variant:ident = $text:literal, )*) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
         pub enum $name { $( $(#[$vdoc])* $variant, )* }
 
         impl $name {
@@ -390,22 +405,40 @@ pub struct EnvSettings {
 }
 
 impl EnvSettings {
+    /// Returns what tells which variables stay. Ask once for a whole environment.
+    #[must_use]
+    pub fn keeper(&self) -> EnvKeeper {
+        // The patterns were parsed when the policy was loaded.
+        let globs = |patterns: &[String]| {
+            patterns
+                .iter()
+                .filter_map(|pattern| Glob::parse(pattern, Separator::None).ok())
+                .flatten()
+                .collect()
+        };
+        EnvKeeper { allow: globs(&self.allow), deny: globs(&self.deny) }
+    }
+}
+
+/// The patterns of [`EnvSettings`], parsed.
+#[derive(Debug, Clone)]
+pub struct EnvKeeper {
+    allow: Vec<Glob>,
+    deny: Vec<Glob>,
+}
+
+impl EnvKeeper {
     /// Returns whether a variable of this name stays.
     #[must_use]
     pub fn keeps(&self, name: &[u8]) -> bool {
-        let listed = |patterns: &[String]| {
-            patterns.iter().any(|pattern| {
-                // The patterns were parsed when the policy was loaded.
-                Glob::parse(pattern, Separator::None)
-                    .is_ok_and(|globs| globs.iter().any(|glob| glob.is_match(name)))
-            })
-        };
+        let listed = |globs: &[Glob]| globs.iter().any(|glob| glob.is_match(name));
         listed(&self.allow) || !listed(&self.deny)
     }
 }
 
 /// Caps on the workload. `None` is generous: what the host gives.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ExecLimits {
     /// How many processes at a time.
     pub processes: Option<u64>,

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::syntax::Place;
 
 /// A policy file: its name, as people know it, and its text.
@@ -13,12 +15,17 @@ pub(crate) struct Source {
 }
 
 /// Where a rule was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
-    /// The file, or `builtin:` and the name of a shipped policy.
+    /// The file, or `builtin:` and the name of a shipped policy. Not part of the decoded form, whose reader knows it.
+    #[serde(skip, default = "no_file")]
     pub file: Arc<str>,
     /// The line, counted from 1.
     pub line: u32,
+}
+
+fn no_file() -> Arc<str> {
+    "".into()
 }
 
 impl fmt::Display for Origin {

@@ -5,7 +5,8 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
 use serde_saphyr::{DuplicateKeyPolicy, Location, MergeKeyPolicy, Spanned};
 
 /// How deep lists and mappings may stand in each other; a policy needs six.
@@ -15,7 +16,7 @@ const MAX_DEPTH: usize = 32;
 const MAX_NODES: usize = 200_000;
 
 /// Where a value stands in its file. Lines and columns count from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub(crate) struct Place {
     pub(crate) line: u32,
     pub(crate) column: u32,

@@ -227,7 +227,8 @@ fn workload(args: &Exec, policy: &CompiledPolicy, run_id: &str) -> Result<Worklo
     let argv = args.command.iter().cloned().map(c_string).collect::<Result<_, _>>()?;
     let env = &policy.exec().env;
     let set = env.set.iter().map(|(name, value)| (name.clone(), value.clone()));
-    let envp = environment::build(std::env::vars_os(), |name| env.keeps(name), set, run_id)
+    let keeper = env.keeper();
+    let envp = environment::build(std::env::vars_os(), |name| keeper.keeps(name), set, run_id)
         .map_err(command_error)?;
     for &fd in &args.inherit_fd {
         if !crate::sys::process::is_open(fd) {
