@@ -9,7 +9,7 @@ use super::decode_exec::ExecDocument;
 use super::model::{Dataflow, EndpointRule, FactMatch, FailClosed, Rule};
 use crate::gate::Verdict;
 use crate::schema;
-use crate::sign::{CanonError, Digest, digest_of};
+use crate::sign::{CanonError, Digest, digest_of_tree};
 
 pub(super) fn digest(
     default_verdict: Verdict,
@@ -33,7 +33,7 @@ pub(super) fn digest(
     {
         root.insert("Exec".to_owned(), exec_section(exec));
     }
-    digest_of(&root)
+    digest_of_tree(&root)
 }
 
 /// A mapping to which only what is set is added.

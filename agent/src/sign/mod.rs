@@ -7,6 +7,7 @@ mod digest;
 mod key;
 mod object;
 
+pub(crate) use canon::digest_of_tree;
 pub use canon::{CanonError, Limits, ParseError, canonical, digest_of, parse_strict};
 pub(crate) use digest::write_hex;
 pub use digest::{Digest, DigestHasher, InvalidDigest};
