@@ -59,8 +59,6 @@ pub(super) enum Answer {
     Value(i64),
     /// With a descriptor put into the caller's table.
     Fd { fd: std::os::fd::OwnedFd, cloexec: bool },
-    /// As `Fd`, our copy closed before the caller goes on.
-    FdAlone { fd: std::os::fd::OwnedFd, cloexec: bool },
     /// The kernel goes on with the call: no pointer decides.
     Continue,
     /// An exec, to be verified.
@@ -444,8 +442,7 @@ impl Worker {
         let listener = &self.shared.listener;
         let sent = match result {
             Ok(Answer::Value(value)) => listener.answer_value(id, value),
-            Ok(Answer::Fd { fd, cloexec }) => self.inject(id, |l| l.answer_fd(id, fd.as_fd(), cloexec)),
-            Ok(Answer::FdAlone { fd, cloexec }) => self.inject(id, |l| l.answer_fd_alone(id, fd, cloexec)),
+            Ok(Answer::Fd { fd, cloexec }) => self.inject(id, |l| l.answer_fd(id, fd, cloexec)),
             Ok(Answer::Continue) => listener.answer_continue(id),
             Ok(Answer::Exec(plan)) => {
                 self.shared.submit_exec(*notification, plan);

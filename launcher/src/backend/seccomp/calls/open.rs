@@ -271,12 +271,7 @@ fn finish(open: Open, fd: OwnedFd) -> Result<Answer, Stop> {
         // Of these flags the kernel takes those that can be set, which are the ones that the caller passed.
         fs::set_status_flags(fd.as_fd(), open.flags)?;
     }
-    let cloexec = open.cloexec();
-    Ok(if open.flags & libc::O_ACCMODE == libc::O_RDONLY {
-        Answer::Fd { fd, cloexec }
-    } else {
-        Answer::FdAlone { fd, cloexec }
-    })
+    Ok(Answer::Fd { fd, cloexec: open.cloexec() })
 }
 
 /// A FIFO opens when its other side does; that wait happens on a thread that may.
@@ -289,7 +284,7 @@ fn open_fifo(worker: &mut Worker, call: Call<'_>, open: Open, found: &Found) -> 
         return Err(Stop::Slow);
     }
     let fd = fs::reopen(found.fd.as_fd(), flags)?;
-    Ok(Answer::FdAlone { fd, cloexec: open.cloexec() })
+    Ok(Answer::Fd { fd, cloexec: open.cloexec() })
 }
 
 /// `/dev/tty` is the caller's terminal, not ours.
@@ -331,7 +326,7 @@ fn open_temporary(worker: &mut Worker, call: Call<'_>, open: Open, path: &[u8]) 
     worker.take_umask(call.task)?;
     worker.still_held(call.notification)?;
     let fd = fs::openat(At::Fd(found.fd.as_fd()), c".", open.flags | libc::O_CLOEXEC, open.mode)?;
-    Ok(Answer::FdAlone { fd, cloexec: open.cloexec() })
+    Ok(Answer::Fd { fd, cloexec: open.cloexec() })
 }
 
 /// `O_CREAT`: either what is there is opened, or exactly one new file is made.
@@ -399,7 +394,7 @@ fn create(worker: &mut Worker, call: Call<'_>, open: Open, place: &Place) -> Res
     // O_EXCL: a link that appears now is not followed, a file that appears now is not opened unjudged.
     let flags = open.flags | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_CLOEXEC;
     let fd = fs::openat(place.at(), &place.name, flags, open.mode)?;
-    Ok(Answer::FdAlone { fd, cloexec: open.cloexec() })
+    Ok(Answer::Fd { fd, cloexec: open.cloexec() })
 }
 
 /// The last component is a symlink: what it leads to is opened, or made where it dangles.
