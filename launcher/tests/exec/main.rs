@@ -15,6 +15,7 @@ mod escape;
 mod evidence;
 mod harness;
 mod races;
+mod reads;
 mod session;
 mod supervisor;
 mod terminal;
