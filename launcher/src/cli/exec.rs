@@ -228,8 +228,10 @@ fn workload(args: &Exec, policy: &CompiledPolicy, run_id: &str) -> Result<Worklo
     let env = &policy.exec().env;
     let set = env.set.iter().map(|(name, value)| (name.clone(), value.clone()));
     let keeper = env.keeper();
-    let envp = environment::build(std::env::vars_os(), |name| keeper.keeps(name), set, run_id)
-        .map_err(command_error)?;
+    // The variable that holds the signing key is not the workload's, whatever the policy lets through.
+    let key = args.private_key_env.as_deref().map(str::as_bytes);
+    let keeps = |name: &[u8]| Some(name) != key && keeper.keeps(name);
+    let envp = environment::build(std::env::vars_os(), keeps, set, run_id).map_err(command_error)?;
     for &fd in &args.inherit_fd {
         if !crate::sys::process::is_open(fd) {
             return Err(CliError::input(format!("--inherit-fd {fd}: no such descriptor is open"))

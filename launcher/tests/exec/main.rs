@@ -14,6 +14,7 @@ mod dns;
 mod escape;
 mod evidence;
 mod harness;
+mod keys;
 mod races;
 mod reads;
 mod session;
