@@ -1,5 +1,7 @@
 //! What the workspace promises about itself: which crate may use which, and pages that are made from tables.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot read its own workspace must fail loudly")]
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
