@@ -191,3 +191,83 @@ fn question(action: &Action<'_>, why: &Explanation) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use gait_agent::intent::SessionFacts;
+    use gait_agent::policy::{CompiledPolicy, Policy, Vars};
+
+    use super::*;
+
+    fn policy(terms: &str) -> CompiledPolicy {
+        let text = format!(
+            "default_verdict: block\nrules:\n  - name: ask\n    priority: 1\n    effect: require_approval\n    \
+             match: {{endpoint_classes: [fs.write], paths: ['/k/**']}}\n    approval: {terms}\n"
+        );
+        let facts = SessionFacts {
+            identity: "uid:1".to_owned(),
+            workspace: "/w".to_owned(),
+            run_id: "run_t".to_owned(),
+        };
+        CompiledPolicy::compile(&Policy::parse("t.yaml", &text).unwrap(), &facts, &Vars::default()).unwrap()
+    }
+
+    fn write(path: &[u8]) -> Action<'_> {
+        Action { operation: Operation::Write, object: Object::Path(path), image: b"/bin/x", argv: None }
+    }
+
+    /// Asks about one action with a guard that answers "for this session".
+    fn asked(policy: &CompiledPolicy) -> Arc<Desk> {
+        let (line, guard) = process::socketpair().unwrap();
+        let desk = Arc::new(Desk::new(Some(line)));
+        let answering = Arc::clone(&desk);
+        let guard = std::thread::spawn(move || {
+            let mut question = vec![0; QUESTION_MAX];
+            let length = process::read(guard.as_fd(), &mut question).unwrap();
+            assert!(String::from_utf8_lossy(&question[8..length]).contains("fs.write /k/a"));
+            answering.deliver(u64::from_ne_bytes(question[..8].try_into().unwrap()), Approval::Session);
+        });
+        let action = write(b"/k/a");
+        let decision = policy.decide(&action);
+        assert_eq!(desk.known(&action, decision), None);
+        assert_eq!(desk.ask(&action, decision, &policy.explain(decision)), Approval::Session);
+        guard.join().unwrap();
+        desk
+    }
+
+    fn known(desk: &Desk, policy: &CompiledPolicy, path: &[u8]) -> Option<Approval> {
+        let action = write(path);
+        desk.known(&action, policy.decide(&action))
+    }
+
+    #[test]
+    fn an_answer_for_the_session_covers_the_same_action_only() {
+        let policy = policy("{timeout: 5s}");
+        let desk = asked(&policy);
+        assert_eq!(known(&desk, &policy, b"/k/a"), Some(Approval::Session));
+        assert_eq!(known(&desk, &policy, b"/k/a"), Some(Approval::Session));
+        assert_eq!(known(&desk, &policy, b"/k/b"), None);
+    }
+
+    #[test]
+    fn an_answer_for_the_rule_covers_all_it_asks_about() {
+        let policy = policy("{timeout: 5s, scope: rule}");
+        assert_eq!(known(&asked(&policy), &policy, b"/k/b"), Some(Approval::Session));
+    }
+
+    #[test]
+    fn an_answer_is_used_up() {
+        let policy = policy("{timeout: 5s, uses: 2}");
+        let desk = asked(&policy);
+        assert_eq!(known(&desk, &policy, b"/k/a"), Some(Approval::Session));
+        assert_eq!(known(&desk, &policy, b"/k/a"), None, "the first use was the question itself");
+    }
+
+    #[test]
+    fn without_a_terminal_nobody_is_asked() {
+        let policy = policy("{timeout: 5s}");
+        assert_eq!(known(&Desk::new(None), &policy, b"/k/a"), Some(Approval::Unavailable));
+    }
+}

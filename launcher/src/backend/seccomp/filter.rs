@@ -377,6 +377,20 @@ mod tests {
     }
 
     #[test]
+    fn requests_that_reach_past_their_descriptor_are_held() {
+        for request in
+            REFUSED_IOCTLS.iter().map(|(request, _)| *request).chain([FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR])
+        {
+            // The kernel takes the request for 32 bits, whatever stands above them.
+            for dirt in [0, 1 << 40] {
+                let args = [3, u64::from(request) | dirt, 0, 0, 0, 0];
+                assert_eq!(call(ALL, libc::SYS_ioctl, args), HOLD, "{request:#x}");
+            }
+        }
+        assert_eq!(call(ALL, libc::SYS_ioctl, [0, libc::TCGETS, 0, 0, 0, 0]), ALLOW);
+    }
+
+    #[test]
     fn sends_without_an_address_pass() {
         assert_eq!(call(ALL, libc::SYS_sendto, [3, 1, 1, 0, 0, 0]), ALLOW);
         assert_eq!(call(ALL, libc::SYS_sendto, [3, 1, 1, 0, 1, 16]), HOLD);
