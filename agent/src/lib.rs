@@ -13,6 +13,7 @@ pub mod endpoint;
 pub mod gate;
 pub mod intent;
 pub mod policy;
+pub mod regress;
 pub mod runpack;
 pub mod schema;
 pub mod sign;
