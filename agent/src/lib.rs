@@ -16,6 +16,7 @@ pub mod policy;
 pub mod regress;
 pub mod runpack;
 pub mod schema;
+pub mod scout;
 pub mod sign;
 pub mod timestamp;
 pub mod trace;

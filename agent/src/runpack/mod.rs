@@ -23,5 +23,6 @@ pub use record::{
 };
 pub use verify::{
     ExecEvidence, HashMismatch, SignatureStatus, VerifyError, VerifyOptions, VerifyReport, verify,
+    verify_seal,
 };
 pub use write::{SealError, SessionFiles, SessionRun, pack, seal};

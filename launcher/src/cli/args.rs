@@ -56,6 +56,9 @@ pub enum Command {
     /// Shows what a run did.
     #[command(subcommand)]
     Run(RunCommand),
+    /// Finds what many runs have in common.
+    #[command(subcommand)]
+    Scout(super::scout::ScoutCommand),
     /// Checks trace records.
     #[command(subcommand)]
     Trace(TraceCommand),
