@@ -155,7 +155,7 @@ impl SessionRun {
         }
         let facts = Facts {
             action_sequence: side.steps.into_iter().collect(),
-            tool_classes: side.classes.iter().map(ToString::to_string).collect(),
+            tool_classes: sorted(&side.classes),
             target_systems: targets.into_iter().collect(),
             reason_code_vector: reasons.into_iter().collect(),
             ref_receipt_digests: Vec::new(),
@@ -170,6 +170,12 @@ impl SessionRun {
         let fixtures = self.fixtures.into_values().collect();
         SessionSignal { facts, weights, stopped, fixtures, named: self.named.finish(attached) }
     }
+}
+
+/// Names classes in the order of their names, as the contract's lists are.
+fn sorted(classes: &BTreeSet<EndpointClass>) -> Vec<String> {
+    let names: BTreeSet<&str> = classes.iter().map(|class| class.as_str()).collect();
+    names.into_iter().map(str::to_owned).collect()
 }
 
 /// Returns what an ending says of a session in which nothing was stopped.

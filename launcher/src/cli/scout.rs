@@ -1,7 +1,7 @@
 //! `gait scout signal`: what many runs have in common, ranked.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use gait_agent::scout::{ObserveError, RunObservation, SideEvidence, SignalReport, observe_all};
@@ -121,6 +121,9 @@ pub(super) fn runpacks<'a>(names: impl Iterator<Item = &'a String>) -> Result<Ve
             paths.insert(find_runpack(name)?);
         }
     }
+    // `./a.zip` and `a.zip` are one file, and one spelling of it goes into the report.
+    let plain = |path: &PathBuf| path.components().filter(|one| *one != Component::CurDir).collect();
+    let paths: BTreeSet<PathBuf> = paths.iter().map(plain).collect();
     if paths.is_empty() {
         return Err(CliError::input("no run is named").hint("give --runs with run ids or paths"));
     }

@@ -16,12 +16,12 @@ use super::sandbox::Sandbox;
 
 const START_NS: u64 = 1_700_000_000_000_000_000;
 
-fn key() -> SigningKey {
+pub(crate) fn key() -> SigningKey {
     SigningKey::from_seed([7; 32])
 }
 
 /// Seals a session of four events, one of them repeated.
-fn session(sandbox: &Sandbox, run_id: &str) {
+pub(crate) fn session(sandbox: &Sandbox, run_id: &str) {
     let dir = sandbox.path("run");
     std::fs::create_dir_all(&dir).unwrap();
     std::fs::create_dir_all(sandbox.path("gait-out")).unwrap();
@@ -88,7 +88,7 @@ fn session(sandbox: &Sandbox, run_id: &str) {
 }
 
 /// Packs a run that a caller describes, with a result that belongs to no intent.
-fn described(sandbox: &Sandbox, key: Option<&SigningKey>) {
+pub(crate) fn described(sandbox: &Sandbox, key: Option<&SigningKey>) {
     let digest = Digest::sha256(b"{}").to_string();
     let intent = |id: &str| IntentEntry {
         intent_id: id.into(),
@@ -112,13 +112,13 @@ fn described(sandbox: &Sandbox, key: Option<&SigningKey>) {
     pack(&record, key, out).unwrap();
 }
 
-fn write_keys(sandbox: &Sandbox) {
+pub(crate) fn write_keys(sandbox: &Sandbox) {
     sandbox.write("public.key", &key().verify_key().to_file_text());
     sandbox.write("private.key", &key().to_file_text());
     sandbox.write("other.key", &SigningKey::from_seed([8; 32]).verify_key().to_file_text());
 }
 
-fn flip(path: &Path, needle: &[u8]) {
+pub(crate) fn flip(path: &Path, needle: &[u8]) {
     let mut bytes = std::fs::read(path).unwrap();
     let at = bytes.windows(needle.len()).position(|window| window == needle).unwrap();
     bytes[at] ^= 1;
