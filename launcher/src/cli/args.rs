@@ -47,7 +47,7 @@ pub enum Command {
     /// Judges tool calls.
     #[command(subcommand)]
     Gate(GateCommand),
-    /// Makes signing keys.
+    /// Makes and checks signing keys.
     #[command(subcommand)]
     Keys(KeysCommand),
     /// Checks, tries and starts policies.
@@ -240,6 +240,10 @@ pub struct Why {
 pub enum KeysCommand {
     /// Makes an Ed25519 key pair and writes it as two files that only the owner can read.
     Init(KeysInit),
+    /// Makes a further key pair with the time in its name; the pairs before stay.
+    Rotate(super::keys::KeysRotate),
+    /// Checks that keys are keys, and that two halves belong together.
+    Verify(super::keys::KeysVerify),
 }
 
 /// Flags of `gait keys init`.

@@ -62,6 +62,8 @@ fn dispatch(cli: Cli, call: &Call) -> Result<Answer, CliError> {
         Command::Exec(args) => exec::exec(&args, call.format == Format::Json),
         Command::Gate(GateCommand::Eval(args)) => gate::eval(&args, call),
         Command::Keys(KeysCommand::Init(args)) => keys::init(&args),
+        Command::Keys(KeysCommand::Rotate(args)) => keys::rotate(&args),
+        Command::Keys(KeysCommand::Verify(args)) => keys::verify(args),
         Command::Policy(PolicyCommand::Init(args)) => policy::init(&args),
         Command::Policy(PolicyCommand::Test(args)) => policy::test(&args),
         Command::Policy(PolicyCommand::Validate(args)) => policy::validate(&args),
