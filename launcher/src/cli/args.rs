@@ -174,10 +174,14 @@ pub enum BrokerKind {
 /// `gait policy …`.
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
+    /// Lays a policy file out: keys in order, clean line ends, every comment kept.
+    Fmt(super::policy_fmt::PolicyFmt),
     /// Writes a shipped policy as a file to start from.
     Init(PolicyInit),
     /// Judges one intent by a policy and leaves nothing behind; exit codes as of gate eval.
     Test(PolicyTest),
+    /// Says of which intents a changed policy would say something else.
+    Simulate(super::policy_simulate::PolicySimulate),
     /// Checks a policy and reports every mistake in it at once.
     Validate(PolicyValidate),
 }

@@ -9,7 +9,10 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use super::args::{self, Cli, Command, GateCommand, KeysCommand, PolicyCommand, RunCommand, TraceCommand};
 use super::error::{CliError, ErrorCode};
 use super::output::{Answer, Format, Output, correlation_id, envelope};
-use super::{approve, doctor, exec, gate, keys, policy, run, scout, trace, verify, version, why};
+use super::{
+    approve, doctor, exec, gate, keys, policy, policy_fmt, policy_simulate, run, scout, trace, verify,
+    version, why,
+};
 
 /// What a verb may know of its call besides its own arguments.
 #[derive(Debug)]
@@ -64,7 +67,9 @@ fn dispatch(cli: Cli, call: &Call) -> Result<Answer, CliError> {
         Command::Keys(KeysCommand::Init(args)) => keys::init(&args),
         Command::Keys(KeysCommand::Rotate(args)) => keys::rotate(&args),
         Command::Keys(KeysCommand::Verify(args)) => keys::verify(args),
+        Command::Policy(PolicyCommand::Fmt(args)) => policy_fmt::fmt(&args),
         Command::Policy(PolicyCommand::Init(args)) => policy::init(&args),
+        Command::Policy(PolicyCommand::Simulate(args)) => policy_simulate::simulate(&args),
         Command::Policy(PolicyCommand::Test(args)) => policy::test(&args),
         Command::Policy(PolicyCommand::Validate(args)) => policy::validate(&args),
         Command::Run(RunCommand::Inspect(args)) => run::inspect(&args),

@@ -13,6 +13,8 @@ mod exec;
 mod gate;
 mod keys;
 mod policy;
+mod policy_fmt;
+mod policy_simulate;
 mod run;
 mod scout;
 mod trace;
