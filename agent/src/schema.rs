@@ -28,3 +28,11 @@ pub const RUNPACK_REFS: &str = "gait.runpack.refs";
 pub const JOURNAL: &str = "gait.exec.journal";
 /// What a backend enforced during a session.
 pub const COVERAGE: &str = "gait.exec.coverage";
+/// The fixtures of a regression suite.
+pub const REGRESS_CONFIG: &str = "gait.regress.config";
+/// One fixture.
+pub const REGRESS_FIXTURE: &str = "gait.regress.fixture";
+/// What the graders said.
+pub const REGRESS_RESULT: &str = "gait.regress.result";
+/// What a change of policy would have done to recorded runs.
+pub const REGRESS_REVIEW: &str = "gait.regress.review";

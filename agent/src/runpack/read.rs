@@ -157,6 +157,15 @@ impl Runpack {
         self.lines(JOURNAL, |bytes| Line::parse(bytes).map(&mut each))
     }
 
+    /// Hands the trace records of a session to `each`, in the order of their first occurrence.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a line cannot be read.
+    pub fn traces(&mut self, mut each: impl FnMut(TraceRecord)) -> Result<(), ReadError> {
+        self.lines(TRACES, |bytes| serde_json::from_slice(bytes).map(&mut each))
+    }
+
     /// Hands the decisions of a session to `each`, in the order of their first occurrence.
     ///
     /// # Errors
