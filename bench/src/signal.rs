@@ -15,7 +15,9 @@ use gait_agent::runpack::{Env, SessionFiles, SessionRun, seal};
 use gait_agent::scout::{SideEvidence, SignalReport, observe_all};
 use gait_agent::sign::{Digest, SigningKey};
 use gait_agent::timestamp::Timestamp;
-use gait_agent::trace::{Ending, Observation, Reasons, Recorder, RecorderOptions, SessionStart};
+use gait_agent::trace::{
+    Circumstances, Ending, Observation, Reasons, Recorder, RecorderOptions, SessionStart,
+};
 
 use crate::args::SignalArgs;
 use crate::budget;
@@ -87,6 +89,7 @@ fn session(dir: &Path, number: usize) -> Result<PathBuf, String> {
         coverage_digest: Digest::sha256(coverage),
         program: b"/usr/bin/python3".to_vec(),
         command_digest: Digest::sha256(b"python3\0"),
+        circumstances: None,
     };
     let facts =
         SessionFacts { identity: "uid:1000".into(), workspace: "/work".into(), run_id: run_id.clone() };

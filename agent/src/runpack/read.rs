@@ -3,7 +3,7 @@
 //! Reading proves nothing; callers verify first.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
@@ -166,6 +166,22 @@ impl Runpack {
         self.lines(RESULTS, |bytes| serde_json::from_slice(bytes).map(&mut each))
     }
 
+    /// Reads the first line of the journal alone: the start of the session.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it cannot be read.
+    pub fn session_start(&mut self) -> Result<Line, ReadError> {
+        let entry = || JOURNAL.to_owned();
+        let failed = |source| ReadError::Entry { entry: entry(), source };
+        let file = self.archive.by_name(JOURNAL).map_err(|error: ZipError| failed(error.into()))?;
+        let mut line = Vec::new();
+        let limit = Limits::LINE.bytes as u64 + 1;
+        BufReader::new(file.take(limit)).read_until(b'\n', &mut line).map_err(failed)?;
+        Line::parse(line.strip_suffix(b"\n").unwrap_or(&line))
+            .map_err(|source| ReadError::Shape { entry: entry(), source })
+    }
+
     /// Hands the lines of the journal to `each`, in order.
     ///
     /// # Errors
@@ -185,6 +201,15 @@ impl Runpack {
         each: impl FnMut(&[u8]) -> Result<(), serde_json::Error>,
     ) -> Result<(), ReadError> {
         self.lines(TRACES, each)
+    }
+
+    /// Hands the trace records of a session to `each`, in the order of their first occurrence.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a line cannot be read.
+    pub fn traces(&mut self, mut each: impl FnMut(TraceRecord)) -> Result<(), ReadError> {
+        self.lines(TRACES, |bytes| serde_json::from_slice(bytes).map(&mut each))
     }
 
     /// Hands the decisions of a session to `each`, in the order of their first occurrence.

@@ -13,8 +13,8 @@ use gait_agent::runpack::{self, Env, SealError, Sealed, SessionFiles, SessionRun
 use gait_agent::sign::{Digest, SigningKey, canonical};
 use gait_agent::timestamp::Timestamp;
 use gait_agent::trace::{
-    Answer, Approval as RecordedApproval, Ending, JournalSummary, Observation, Reasons, RecordError,
-    Recorder, RecorderOptions, Scope, SessionStart,
+    Answer, Approval as RecordedApproval, Circumstances, Ending, JournalSummary, Observation, Reasons,
+    RecordError, Recorder, RecorderOptions, Scope, SessionStart,
 };
 
 use super::coverage::Coverage;
@@ -104,6 +104,7 @@ pub(crate) struct Identity {
     pub(crate) policy_digest: Digest,
     pub(crate) program: Vec<u8>,
     pub(crate) command_digest: Digest,
+    pub(crate) circumstances: Circumstances,
     pub(crate) options: RecorderOptions,
 }
 
@@ -176,6 +177,7 @@ impl Evidence {
             coverage_digest: Digest::sha256(&bytes),
             program: identity.program.clone(),
             command_digest: identity.command_digest,
+            circumstances: Some(identity.circumstances.clone()),
         };
         let recorder = Recorder::new(
             identity.facts.clone(),
