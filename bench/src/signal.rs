@@ -15,9 +15,7 @@ use gait_agent::runpack::{Env, SessionFiles, SessionRun, seal};
 use gait_agent::scout::{SideEvidence, SignalReport, observe_all};
 use gait_agent::sign::{Digest, SigningKey};
 use gait_agent::timestamp::Timestamp;
-use gait_agent::trace::{
-    Circumstances, Ending, Observation, Reasons, Recorder, RecorderOptions, SessionStart,
-};
+use gait_agent::trace::{Ending, Observation, Reasons, Recorder, RecorderOptions, SessionStart};
 
 use crate::args::SignalArgs;
 use crate::budget;
