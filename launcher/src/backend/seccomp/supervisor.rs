@@ -442,7 +442,7 @@ impl Worker {
         let listener = &self.shared.listener;
         let sent = match result {
             Ok(Answer::Value(value)) => listener.answer_value(id, value),
-            Ok(Answer::Fd { fd, cloexec }) => self.inject(id, |l| l.answer_fd(id, fd, cloexec)),
+            Ok(Answer::Fd { fd, cloexec }) => self.inject(id, |l| l.answer_fd(notification, fd, cloexec)),
             Ok(Answer::Continue) => listener.answer_continue(id),
             Ok(Answer::Exec(plan)) => {
                 self.shared.submit_exec(*notification, plan);
