@@ -37,7 +37,8 @@ impl Steered {
 
 impl Drop for Steered {
     fn drop(&mut self) {
-        // A mask that somebody else set meanwhile stands. (Between the look and the change are some hundred nanoseconds.)
+        // A mask that somebody else set meanwhile stands. Who is inside the tree is held when it tries; for others remains
+        // what lies between the look and the change.
         if sched_getaffinity(self.task) == Ok(self.here) {
             // The task may have been killed.
             let _gone = sched_setaffinity(self.task, &self.before).is_err();

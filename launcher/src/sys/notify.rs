@@ -149,9 +149,15 @@ impl Listener {
     /// In two steps, for two reasons. A copy that outlives the caller's own close(2) makes a later execve(2) fail with
     /// `ETXTBSY` and keeps locks. And only the second step wakes the caller on the CPU that we leave
     /// ([`Self::set_sync_wake_up`]); for the wake-up of the first see [`Steered`].
-    pub(crate) fn answer_fd(&self, held: &Notification, fd: OwnedFd, cloexec: bool) -> Result<(), Errno> {
+    pub(crate) fn answer_fd(
+        &self,
+        held: &Notification,
+        fd: OwnedFd,
+        cloexec: bool,
+        steer: bool,
+    ) -> Result<(), Errno> {
         use std::os::fd::AsFd;
-        let steered = Steered::here(held.tid);
+        let steered = if steer { Steered::here(held.tid) } else { None };
         let number = self.add(held.id, fd.as_fd(), cloexec)?;
         drop(fd);
         drop(steered);
