@@ -155,6 +155,12 @@ impl Record {
 const HEX64: &str = "^[a-f0-9]{64}$";
 const TIME: &str = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})$";
 
+fn sorted(words: fn() -> Vec<&'static str>) -> Vec<&'static str> {
+    let mut words = words();
+    words.sort_unstable();
+    words
+}
+
 fn pattern(pattern: &str) -> Value {
     json!({"type": "string", "pattern": pattern})
 }
@@ -165,7 +171,7 @@ impl Shape {
             Self::Text => json!({"type": "string"}),
             Self::Name => pattern(r"\S"),
             Self::Const(text) => json!({"type": "string", "const": text}),
-            Self::Words(words) => json!({"type": "string", "enum": words()}),
+            Self::Words(words) => json!({"type": "string", "enum": sorted(words)}),
             Self::Digest => pattern(HEX64),
             Self::AnyDigest => pattern("^[a-fA-F0-9]{64}$"),
             Self::MaybeDigest => pattern("^([a-fA-F0-9]{64})?$"),
@@ -195,13 +201,13 @@ impl Shape {
         }
     }
 
-    fn words(self) -> String {
+    pub(crate) fn words(self) -> String {
         match self {
             Self::Text => "string".into(),
             Self::Name => "string, not blank".into(),
             Self::Const(text) => format!("`{text}`"),
             Self::Words(words) => {
-                words().iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+                sorted(words).iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
             }
             Self::Digest => "64 lower-case hex digits".into(),
             Self::AnyDigest => "64 hex digits".into(),

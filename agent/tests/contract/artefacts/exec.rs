@@ -1,6 +1,7 @@
 //! What only a session of `gait exec` has (docs/contracts/evidence.md).
 
 use gait_agent::endpoint::EndpointClass;
+use gait_agent::schema;
 use gait_agent::trace::{Answer, Counted, LineKind, Scope};
 
 use super::RUN_ID;
@@ -50,8 +51,8 @@ line!(START, "session_start", RUN_ID, &[
     required("producer_version", Text, "The version of the producer."),
     required("program", Text, "The program that was started."),
     required("public_key", Base64, "The key itself."),
-    required("schema_id", Const("gait.exec.journal"), "Names the document."),
-    required("schema_version", Const("1.0.0"), "Names the generation."),
+    required("schema_id", Const(schema::JOURNAL), "Names the document."),
+    required("schema_version", Const(schema::VERSION), "Names the generation."),
 ]);
 line!(RECORD, "record", EVENT);
 line!(EVENT_LINE, "event", EVENT);
@@ -86,8 +87,8 @@ pub(crate) fn kinds() -> Vec<&'static str> {
 pub(super) static HEAD: Record = Record::new(&[&[
     required("head", Digest, "The digest of the journal's last line."),
     required("lines", Decimal, "How many lines it has."),
-    required("schema_id", Const("gait.exec.journal"), "Names the document."),
-    required("schema_version", Const("1.0.0"), "Names the generation."),
+    required("schema_id", Const(schema::JOURNAL), "Names the document."),
+    required("schema_version", Const(schema::VERSION), "Names the generation."),
 ]]);
 
 const LEVEL: Shape = Words(|| vec!["enforced", "observed"]);
@@ -115,8 +116,8 @@ static CLASSES: Record = Record {
 };
 
 pub(super) static COVERAGE: Record = Record::new(&[&[
-    required("schema_id", Const("gait.exec.coverage"), "Names the document."),
-    required("schema_version", Const("1.0.0"), "Names the generation."),
+    required("schema_id", Const(schema::COVERAGE), "Names the document."),
+    required("schema_version", Const(schema::VERSION), "Names the generation."),
     required("backend", Words(|| vec!["seccomp"]), "What enforces."),
     required("mode", Words(|| vec!["enforce", "simulate"]), "Whether anything is stopped."),
     required("classes", Shape::Record(&CLASSES), "Per class."),

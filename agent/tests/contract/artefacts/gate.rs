@@ -5,6 +5,7 @@ use gait_agent::gate::{GateResult, Verdict};
 use gait_agent::intent::{
     ContextRequest, IntentRequest, Kind, ProvenanceRequest, Skill, SkillRequest, Source, TargetRequest,
 };
+use gait_agent::schema;
 use gait_agent::sign::Signature;
 use gait_agent::trace::{Answer, ApprovalRecord, Scope, TraceRecord, TraceTarget};
 
@@ -69,8 +70,8 @@ static CONTEXT: Record = Record {
 pub(super) static INTENT_REQUEST: Record = Record::typed(
     &[
         &[
-            required("schema_id", Const("gait.gate.intent_request"), "Names the document."),
-            required("schema_version", Const("1.0.0"), "Names the generation."),
+            required("schema_id", Const(schema::INTENT_REQUEST), "Names the document."),
+            required("schema_version", Const(schema::VERSION), "Names the generation."),
         ],
         COMMON,
         &[
@@ -90,8 +91,8 @@ pub(super) static INTENT_REQUEST: Record = Record::typed(
 pub(super) static GATE_RESULT: Record = Record::typed(
     &[
         &[
-            required("schema_id", Const("gait.gate.result"), "Names the document."),
-            required("schema_version", Const("1.0.0"), "Names the generation."),
+            required("schema_id", Const(schema::GATE_RESULT), "Names the document."),
+            required("schema_version", Const(schema::VERSION), "Names the generation."),
         ],
         COMMON,
         &[
@@ -138,8 +139,8 @@ static APPROVAL: Record = Record::typed(
 pub(super) static TRACE: Record = Record::typed(
     &[
         &[
-            required("schema_id", Const("gait.gate.trace"), "Names the document."),
-            required("schema_version", Const("1.0.0"), "Names the generation."),
+            required("schema_id", Const(schema::TRACE), "Names the document."),
+            required("schema_version", Const(schema::VERSION), "Names the generation."),
         ],
         COMMON,
         &[
@@ -171,7 +172,7 @@ pub(super) static TRACE: Record = Record::typed(
 pub(super) static APPROVAL_TOKEN: Record = Record::new(&[
     &[
         required("schema_id", Const("gait.gate.approval_token"), "Names the document."),
-        required("schema_version", Const("1.0.0"), "Names the generation."),
+        required("schema_version", Const(schema::VERSION), "Names the generation."),
     ],
     COMMON,
     &[
@@ -199,7 +200,7 @@ static AUDIT_ENTRY: Record = Record::new(&[&[
 pub(super) static APPROVAL_AUDIT: Record = Record::new(&[
     &[
         required("schema_id", Const("gait.gate.approval_audit_record"), "Names the document."),
-        required("schema_version", Const("1.0.0"), "Names the generation."),
+        required("schema_version", Const(schema::VERSION), "Names the generation."),
     ],
     COMMON,
     &[
@@ -218,7 +219,7 @@ pub(super) static APPROVAL_AUDIT: Record = Record::new(&[
 pub(super) static CREDENTIAL: Record = Record::new(&[
     &[
         required("schema_id", Const("gait.gate.broker_credential_record"), "Names the document."),
-        required("schema_version", Const("1.0.0"), "Names the generation."),
+        required("schema_version", Const(schema::VERSION), "Names the generation."),
     ],
     COMMON,
     &[
@@ -245,7 +246,7 @@ pub(super) static BROKER_REQUEST: Record = Record::new(&[&[
 
 pub(super) static RATE_LIMIT_STATE: Record = Record::new(&[&[
     required("schema_id", Const("gait.gate.rate_limit_state"), "Names the document."),
-    required("schema_version", Const("1.0.0"), "Names the generation."),
+    required("schema_version", Const(schema::VERSION), "Names the generation."),
     optional("created_at", Shape::OrNull(&Time), "When it was written."),
     optional("producer_version", Text, "The version of the producer."),
     required("counters", List(&Shape::Record(&COUNTER)), "The counters; sorted by key."),

@@ -3,6 +3,7 @@
 use gait_agent::runpack::{
     Env, FileDigest, IntentEntry, Manifest, Receipt, Refs, ResultEntry, Run, RunRecord, TimelineEvent,
 };
+use gait_agent::schema;
 
 use super::gate::SIGNATURE;
 use super::{COMMON, RUN_ID};
@@ -25,8 +26,8 @@ const CAPTURE: Shape = Words(|| vec!["reference", "raw"]);
 pub(super) static MANIFEST: Record = Record::typed(
     &[
         &[
-            required("schema_id", Const("gait.runpack.manifest"), "Names the document."),
-            required("schema_version", Const("1.0.0"), "Names the generation."),
+            required("schema_id", Const(schema::RUNPACK_MANIFEST), "Names the document."),
+            required("schema_version", Const(schema::VERSION), "Names the generation."),
         ],
         COMMON,
         RUN_ID,
@@ -62,8 +63,8 @@ static EVENT: Record = Record::typed(
 pub(super) static RUN: Record = Record::typed(
     &[
         &[
-            required("schema_id", Const("gait.runpack.run"), "Names the document."),
-            required("schema_version", Const("1.0.0"), "Names the generation."),
+            required("schema_id", Const(schema::RUNPACK_RUN), "Names the document."),
+            required("schema_version", Const(schema::VERSION), "Names the generation."),
         ],
         COMMON,
         RUN_ID,
@@ -78,8 +79,8 @@ pub(super) static RUN: Record = Record::typed(
 pub(super) static INTENT: Record = Record::typed(
     &[
         &[
-            required("schema_id", Const("gait.runpack.intent"), "Names the document."),
-            required("schema_version", Const("1.0.0"), "Names the generation."),
+            required("schema_id", Const(schema::RUNPACK_INTENT), "Names the document."),
+            required("schema_version", Const(schema::VERSION), "Names the generation."),
         ],
         COMMON,
         RUN_ID,
@@ -96,8 +97,8 @@ pub(super) static INTENT: Record = Record::typed(
 pub(super) static RESULT: Record = Record::typed(
     &[
         &[
-            required("schema_id", Const("gait.runpack.result"), "Names the document."),
-            required("schema_version", Const("1.0.0"), "Names the generation."),
+            required("schema_id", Const(schema::RUNPACK_RESULT), "Names the document."),
+            required("schema_version", Const(schema::VERSION), "Names the generation."),
         ],
         COMMON,
         RUN_ID,
@@ -129,8 +130,8 @@ static RECEIPT: Record = Record::typed(
 pub(super) static REFS: Record = Record::typed(
     &[
         &[
-            required("schema_id", Const("gait.runpack.refs"), "Names the document."),
-            required("schema_version", Const("1.0.0"), "Names the generation."),
+            required("schema_id", Const(schema::RUNPACK_REFS), "Names the document."),
+            required("schema_version", Const(schema::VERSION), "Names the generation."),
         ],
         COMMON,
         RUN_ID,
