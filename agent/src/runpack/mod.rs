@@ -7,6 +7,7 @@
 mod archive;
 mod check;
 mod derive;
+mod document;
 mod manifest;
 mod read;
 mod reason;
