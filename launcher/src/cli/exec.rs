@@ -290,7 +290,9 @@ pub(crate) fn session_error(error: SessionError) -> CliError {
         SessionError::Degraded(_) => CliError::new(ErrorCode::DependencyMissing, error.to_string())
             .hint("use a newer kernel, or accept it with --allow-degraded; `gait doctor` tells more"),
         SessionError::Evidence(inner) => {
-            CliError::new(ErrorCode::ExecFailed, "evidence cannot be written, so the workload was ended")
+            let said =
+                "evidence cannot be written, so the workload was ended (fail_closed_journal_unavailable)";
+            CliError::new(ErrorCode::ExecFailed, said)
                 .because(inner)
                 .hint("free some space or choose another --out-dir")
         }

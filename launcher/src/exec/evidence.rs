@@ -94,6 +94,13 @@ impl RunDirectory {
         Ok(Self { path, journal, traces })
     }
 
+    /// Puts something else in the place of the journal's file.
+    #[cfg(test)]
+    pub(crate) fn with_journal(self, journal: File) -> Self {
+        let _replaced = std::fs::remove_file(self.path.join("journal.jsonl")).is_err();
+        Self { journal, ..self }
+    }
+
     /// Removes what was made for a session that did not start.
     pub(crate) fn discard(self) {
         let _left_behind = std::fs::remove_dir_all(&self.path).is_err();

@@ -391,3 +391,6 @@ fn nothing_after(backend: &mut dyn Backend, evidence: &mut Evidence) -> Result<b
     }
     Ok(count == 0)
 }
+
+#[cfg(test)]
+mod tests;
