@@ -21,4 +21,6 @@ mod why;
 
 pub use dispatch::{answer, main};
 pub use error::{CliError, ErrorCode};
+#[cfg(any(test, feature = "fake"))]
+pub(crate) use exec::session_error;
 pub use output::{Answer, Output};

@@ -39,7 +39,7 @@ const STACK: usize = 256 << 10;
 
 /// Why a call is not simply answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(in crate::backend) enum Stop {
     /// The caller gets this errno.
     Errno(Errno),
     /// The handling would block: do it again on a thread that may.
