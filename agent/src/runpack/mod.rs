@@ -29,5 +29,6 @@ pub use reduce::{Predicate, ReduceReport, Reduced, UnknownPredicate, reduce};
 pub use replay::{Replay, ReplayStep, StubType, replay};
 pub use verify::{
     ExecEvidence, HashMismatch, SignatureStatus, VerifyError, VerifyOptions, VerifyReport, verify,
+    verify_seal,
 };
 pub use write::{SealError, SessionFiles, SessionRun, pack, seal};

@@ -113,9 +113,12 @@ fn ids_times_and_producers_of_described_runs_do_not_count() {
     assert_eq!(found.decisions, None);
 }
 
+/// A change, and which parts it changes: run, intents, results, refs, manifest.
+type Case = (fn(&mut Value), [bool; 5]);
+
 #[test]
 fn each_part_of_a_described_run_is_told_apart() {
-    let cases: [(fn(&mut Value), [bool; 5]); 6] = [
+    let cases: [Case; 6] = [
         (|run| run["run"]["env"]["os"] = "plan9".into(), [true, false, false, false, false]),
         (|run| run["run"]["timeline"][1]["event"] = "abort".into(), [true, false, false, false, false]),
         (|run| run["intents"][1]["tool_name"] = "x".into(), [false, true, false, false, false]),
