@@ -7,15 +7,18 @@ pub mod error;
 pub mod output;
 
 mod approve;
+mod demo;
 mod dispatch;
 mod doctor;
 mod exec;
 mod gate;
 mod keys;
+mod migrate;
 mod policy;
 mod run;
 mod trace;
 mod verify;
+mod verify_chain;
 mod version;
 mod why;
 

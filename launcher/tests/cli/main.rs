@@ -10,4 +10,6 @@ mod evidence;
 mod gate;
 mod keys;
 mod policy;
+mod receipt;
+mod run;
 mod sandbox;
