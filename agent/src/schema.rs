@@ -30,3 +30,7 @@ pub const REDUCE_REPORT: &str = "gait.runpack.reduce_report";
 pub const JOURNAL: &str = "gait.exec.journal";
 /// What a backend enforced during a session.
 pub const COVERAGE: &str = "gait.exec.coverage";
+/// The fingerprint of one run.
+pub const RUN_FINGERPRINT: &str = "gait.scout.run_fingerprint";
+/// Families of runs, ranked.
+pub const SIGNAL_REPORT: &str = "gait.scout.signal_report";

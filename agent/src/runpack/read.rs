@@ -210,6 +210,24 @@ impl Runpack {
         Ok(bytes)
     }
 
+    /// Hands the intents to `each`, in order and one at a time.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a line cannot be read.
+    pub fn each_intent(&mut self, mut each: impl FnMut(IntentEntry)) -> Result<(), ReadError> {
+        self.lines(INTENTS, |bytes| serde_json::from_slice(bytes).map(&mut each))
+    }
+
+    /// Hands the results to `each`, in order and one at a time.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a line cannot be read.
+    pub fn each_result(&mut self, mut each: impl FnMut(ResultEntry)) -> Result<(), ReadError> {
+        self.lines(RESULTS, |bytes| serde_json::from_slice(bytes).map(&mut each))
+    }
+
     /// Hands the lines of the journal to `each`, in order.
     ///
     /// # Errors
@@ -217,6 +235,18 @@ impl Runpack {
     /// Fails if a line cannot be read.
     pub fn journal(&mut self, mut each: impl FnMut(Line)) -> Result<(), ReadError> {
         self.lines(JOURNAL, |bytes| Line::parse(bytes).map(&mut each))
+    }
+
+    /// Hands the lines of `traces.jsonl` to `each`, as they are.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a line cannot be read, or `each` refuses one.
+    pub fn trace_lines(
+        &mut self,
+        each: impl FnMut(&[u8]) -> Result<(), serde_json::Error>,
+    ) -> Result<(), ReadError> {
+        self.lines(TRACES, each)
     }
 
     /// Hands the decisions of a session to `each`, in the order of their first occurrence.

@@ -96,7 +96,7 @@ pub(crate) fn session_of(sandbox: &Sandbox, run_id: &str, events: &[Event<'_>]) 
 }
 
 /// Packs a run that a caller describes, with a result that belongs to no intent.
-fn described(sandbox: &Sandbox, key: Option<&SigningKey>) {
+pub(crate) fn described(sandbox: &Sandbox, key: Option<&SigningKey>) {
     let digest = Digest::sha256(b"{}").to_string();
     let intent = |id: &str| IntentEntry {
         intent_id: id.into(),

@@ -13,3 +13,4 @@ mod policy;
 mod receipt;
 mod run;
 mod sandbox;
+mod scout;

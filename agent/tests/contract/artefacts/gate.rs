@@ -12,8 +12,8 @@ use gait_agent::trace::{Answer, ApprovalRecord, Scope, TraceRecord, TraceTarget}
 use super::{COMMON, ENVELOPE, SIGNATURE_FIELDS};
 use crate::names::names;
 use crate::shape::Shape::{
-    AnyDigest, Const, Count, Digest, Flag, List, MaybeDigest, Name, Number, Object, Set, ShortId,
-    Text, Time, Words,
+    AnyDigest, Const, Count, Digest, Flag, List, MaybeDigest, Name, Number, Object, Set, ShortId, Text, Time,
+    Words,
 };
 use crate::shape::{Field, Record, Shape, optional, passed_over, required};
 
@@ -37,7 +37,11 @@ static TARGET: Record = Record::typed(
 static PROVENANCE: Record = Record::typed(
     &[&[
         required("arg_path", Name, "Which argument."),
-        required("source", Words(|| Source::ALL.iter().map(|source| source.as_str()).collect()), "Where it comes from."),
+        required(
+            "source",
+            Words(|| Source::ALL.iter().map(|source| source.as_str()).collect()),
+            "Where it comes from.",
+        ),
         optional("source_ref", Text, "Which one of that source."),
         optional("integrity_digest", MaybeDigest, "The digest of the argument at its source."),
     ]],
@@ -79,7 +83,11 @@ pub(super) static INTENT_REQUEST: Record = Record::typed(
             required("args", Object, "Its arguments."),
             required("targets", List(&Shape::Record(&TARGET)), "What the call reaches; may be empty."),
             optional("arg_provenance", List(&Shape::Record(&PROVENANCE)), "Where the arguments come from."),
-            optional("skill_provenance", Shape::Record(&SKILL_CLAIM), "The skill on whose behalf the call is made: a claim."),
+            optional(
+                "skill_provenance",
+                Shape::Record(&SKILL_CLAIM),
+                "The skill on whose behalf the call is made: a claim.",
+            ),
             required("context", Shape::Record(&CONTEXT), "Who calls, and where."),
             passed_over("args_digest", AnyDigest, "Ignored and recomputed."),
             passed_over("intent_digest", AnyDigest, "Ignored and recomputed."),
@@ -183,7 +191,11 @@ pub(super) static APPROVAL_TOKEN: Record = Record::new(&[
         required("policy_digest", AnyDigest, "Under which policy."),
         required("scope", List(&Name), "For what: `tool:<name>`, or `*`; sorted."),
         required("expires_at", Time, "Until when."),
-        optional("signature", Shape::Record(&SIGNATURE), "Over all other fields; a token without it grants nothing."),
+        optional(
+            "signature",
+            Shape::Record(&SIGNATURE),
+            "Over all other fields; a token without it grants nothing.",
+        ),
     ],
 ]);
 

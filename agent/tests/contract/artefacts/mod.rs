@@ -65,7 +65,12 @@ pub(crate) static ARTEFACTS: &[Artefact] = &[
     artefact("gate/intent_request", "IntentRequest", &gate::INTENT_REQUEST, Fixtures("intent_request")),
     artefact("gate/rate_limit_state", "Rate limit state", &gate::RATE_LIMIT_STATE, Output),
     artefact("gate/trace_record", "TraceRecord", &gate::TRACE, Fixtures("trace_record")),
-    artefact("policytest/policy_test_output", "Answer of `gait policy test --json`", &verbs::POLICY_TEST, Output),
+    artefact(
+        "policytest/policy_test_output",
+        "Answer of `gait policy test --json`",
+        &verbs::POLICY_TEST,
+        Output,
+    ),
     artefact("runpack/intent", "Line of intents.jsonl", &runpack::INTENT, Fixtures("intent_entry")),
     artefact("runpack/manifest", "Manifest of a runpack", &runpack::MANIFEST, Fixtures("runpack_manifest")),
     artefact("runpack/refs", "References of a runpack", &runpack::REFS, Fixtures("refs")),

@@ -3,9 +3,7 @@
 use gait_agent::gate::Verdict;
 
 use super::ENVELOPE;
-use crate::shape::Shape::{
-    Const, Count, Digest, Flag, List, Map, Object, Set, Text, Time, Words,
-};
+use crate::shape::Shape::{Const, Count, Digest, Flag, List, Map, Object, Set, Text, Time, Words};
 use crate::shape::{Record, Shape, optional, required};
 
 const VERDICT: Shape = Words(|| Verdict::ALL.map(Verdict::as_str).to_vec());
