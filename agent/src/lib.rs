@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod action;
+pub mod document;
 pub mod endpoint;
 pub mod gate;
 pub mod intent;

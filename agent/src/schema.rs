@@ -24,6 +24,8 @@ pub const RUNPACK_INTENT: &str = "gait.runpack.intent";
 pub const RUNPACK_RESULT: &str = "gait.runpack.result";
 /// The references of a runpack.
 pub const RUNPACK_REFS: &str = "gait.runpack.refs";
+/// What reducing a run left out.
+pub const REDUCE_REPORT: &str = "gait.runpack.reduce_report";
 /// The journal of a session.
 pub const JOURNAL: &str = "gait.exec.journal";
 /// What a backend enforced during a session.

@@ -169,29 +169,27 @@ impl VerifyReport {
 ///
 /// Fails only if the file cannot be read or is no archive; see the report for everything else.
 pub fn verify(path: &Path, options: &VerifyOptions) -> Result<VerifyReport, VerifyError> {
-    verify_to(path, options, Depth::Contents)
+    verify_as_far(path, options, Depth::Everything)
 }
 
-/// Verifies that a runpack is as it was sealed: container, manifest, its signature and every digest.
-///
-/// What the files of a session say of each other is not looked at, so this takes a fraction of [`verify`]'s time. It
-/// is for readers of many runpacks, and is no proof of what a session did.
+/// Verifies that a runpack is what it was when it was sealed: the container, the manifest with its signature, and the
+/// digest of every file. Whether the seal was put on a consistent session, [`verify`] says.
 ///
 /// # Errors
 ///
 /// As [`verify`].
 pub fn verify_seal(path: &Path, options: &VerifyOptions) -> Result<VerifyReport, VerifyError> {
-    verify_to(path, options, Depth::Seal)
+    verify_as_far(path, options, Depth::Seal)
 }
 
-/// How much is verified.
+/// How far verification goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Depth {
+    Everything,
     Seal,
-    Contents,
 }
 
-fn verify_to(path: &Path, options: &VerifyOptions, depth: Depth) -> Result<VerifyReport, VerifyError> {
+fn verify_as_far(path: &Path, options: &VerifyOptions, depth: Depth) -> Result<VerifyReport, VerifyError> {
     let mut file = File::open(path)?;
     let layout = match scan(&mut file, &options.limits) {
         Ok(layout) => layout,
@@ -202,7 +200,7 @@ fn verify_to(path: &Path, options: &VerifyOptions, depth: Depth) -> Result<Verif
         }
     };
     let mut verifier =
-        Verifier { options, depth, layout, report: VerifyReport::default(), found: Findings::default() };
+        Verifier { options, layout, depth, report: VerifyReport::default(), found: Findings::default() };
     verifier.found.0.append(&mut verifier.layout.findings);
     // Sizes, ratios and names that cannot be trusted end it before anything is unpacked.
     if verifier.found.0.is_empty() {
@@ -227,8 +225,8 @@ struct Head {
 
 struct Verifier<'a> {
     options: &'a VerifyOptions,
-    depth: Depth,
     layout: Layout,
+    depth: Depth,
     report: VerifyReport,
     found: Findings,
 }
@@ -274,7 +272,7 @@ impl Verifier<'_> {
                 bodies.insert(name, bytes);
             }
         }
-        if session && self.depth == Depth::Contents {
+        if session && self.depth == Depth::Everything {
             self.session(archive, &manifest.run_id, key.as_ref(), &mut actual, &bodies);
         }
         self.check_run(&manifest, bodies.get(RUN).map(Vec::as_slice));

@@ -20,8 +20,23 @@ pub(crate) fn key() -> SigningKey {
     SigningKey::from_seed([7; 32])
 }
 
+/// An event: what is done to what, the verdict, and the rule.
+pub(crate) type Event<'a> = (Operation, Object<'a>, Verdict, &'a str);
+
 /// Seals a session of four events, one of them repeated.
 pub(crate) fn session(sandbox: &Sandbox, run_id: &str) {
+    let host = Host { name: Some("evil.example"), address: None, port: 443 };
+    let events = [
+        (Operation::Read, Object::Path(b"/etc/hosts"), Verdict::Allow, "reads"),
+        (Operation::Read, Object::Path(b"/etc/hosts"), Verdict::Allow, "reads"),
+        (Operation::Unlink, Object::Path(b"/etc/a\nverify ok\x1b[2J"), Verdict::Block, "no-system-files"),
+        (Operation::Connect, Object::Host(host), Verdict::Block, "no-network"),
+    ];
+    session_of(sandbox, run_id, &events);
+}
+
+/// Seals a session of these events.
+pub(crate) fn session_of(sandbox: &Sandbox, run_id: &str, events: &[Event<'_>]) {
     let dir = sandbox.path("run");
     std::fs::create_dir_all(&dir).unwrap();
     std::fs::create_dir_all(sandbox.path("gait-out")).unwrap();
@@ -48,14 +63,7 @@ pub(crate) fn session(sandbox: &Sandbox, run_id: &str) {
         RecorderOptions::default(),
     )
     .unwrap();
-    let host = Host { name: Some("evil.example"), address: None, port: 443 };
-    let events = [
-        (Operation::Read, Object::Path(b"/etc/hosts"), Verdict::Allow, "reads"),
-        (Operation::Read, Object::Path(b"/etc/hosts"), Verdict::Allow, "reads"),
-        (Operation::Unlink, Object::Path(b"/etc/a\nverify ok\x1b[2J"), Verdict::Block, "no-system-files"),
-        (Operation::Connect, Object::Host(host), Verdict::Block, "no-network"),
-    ];
-    for (at, (operation, object, verdict, rule)) in events.into_iter().enumerate() {
+    for (at, (operation, object, verdict, rule)) in events.iter().copied().enumerate() {
         let event = Observation {
             at_ns: START_NS + at as u64,
             pid: 10,
