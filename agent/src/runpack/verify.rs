@@ -232,19 +232,8 @@ struct Verifier<'a> {
 }
 
 impl Verifier<'_> {
-    /// Whether the unpacker sees the same entries as the strict scan.
-    fn agrees<R: Read + Seek>(&self, archive: &mut ZipArchive<R>) -> bool {
-        let entries = &self.layout.entries;
-        archive.len() == entries.len()
-            && entries.iter().enumerate().all(|(at, entry)| {
-                archive
-                    .by_index_raw(at)
-                    .is_ok_and(|it| it.name_raw() == entry.name.as_bytes() && it.size() == entry.size)
-            })
-    }
-
     fn contents<R: Read + Seek>(&mut self, archive: &mut ZipArchive<R>) {
-        if !self.agrees(archive) {
+        if !self.layout.agrees(archive) {
             self.found.add(Reason::MalformedArchive, "directory");
             return;
         }
@@ -280,7 +269,7 @@ impl Verifier<'_> {
     }
 
     fn has_entry(&self, name: &str) -> bool {
-        self.layout.entries.iter().any(|entry| entry.name == name)
+        self.layout.has(name)
     }
 
     fn missing(&mut self, name: &str) {

@@ -13,9 +13,11 @@ mod fingerprint;
 mod observe;
 mod sensitivity;
 mod session;
+mod top;
 
 pub use driver::{Fixture, Suggestion};
 pub use evidence::{EvidenceError, SideEvidence};
 pub use family::{Family, Issue, Risk, SignalReport};
 pub use fingerprint::{Facts, Kind, RunFingerprint};
 pub use observe::{ObserveError, RunObservation, observe, observe_all};
+pub use top::{MAX_TOP, TopAction, TopActions, TopReport};

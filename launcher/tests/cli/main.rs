@@ -8,6 +8,7 @@
 mod base;
 mod evidence;
 mod gate;
+mod guard;
 mod keys;
 mod policy;
 mod receipt;
