@@ -229,7 +229,9 @@ fn collapsed(names: BTreeSet<String>) -> BTreeSet<String> {
             }
         }
         for (parent, group) in groups.into_iter().filter(|(_, group)| group.len() > SIBLINGS) {
-            told.retain(|name, _| group.binary_search(name).is_err());
+            for name in &group {
+                told.remove(name);
+            }
             told.insert(parent, true);
         }
     }

@@ -10,8 +10,8 @@ use super::args::{self, Cli, Command, GateCommand, KeysCommand, PolicyCommand, R
 use super::error::{CliError, ErrorCode};
 use super::output::{Answer, Format, Output, correlation_id, envelope};
 use super::{
-    approve, demo, doctor, exec, gate, guard, keys, migrate, policy, policy_fmt, policy_simulate, report,
-    run, scout, trace, verify, version, why,
+    approve, demo, doctor, exec, gate, guard, inventory, keys, migrate, policy, policy_fmt, policy_simulate,
+    report, run, scout, trace, verify, version, why,
 };
 
 /// What a verb may know of its call besides its own arguments.
@@ -84,6 +84,8 @@ fn dispatch(cli: Cli, call: &Call) -> Result<Answer, CliError> {
         Command::Run(RunCommand::Record(args)) => run::record(&args),
         Command::Run(RunCommand::Reduce(args)) => run::reduce(&args),
         Command::Run(RunCommand::Replay(args)) => run::replay(&args),
+        Command::Scout(scout::ScoutCommand::Diff(args)) => inventory::diff(&args),
+        Command::Scout(scout::ScoutCommand::Snapshot(args)) => inventory::snapshot(&args),
         Command::Scout(scout::ScoutCommand::Signal(args)) => scout::signal(&args),
         Command::Trace(TraceCommand::Verify(args)) => trace::verify(args),
         Command::Verify(args) => verify::verify(args),

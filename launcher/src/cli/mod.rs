@@ -13,6 +13,7 @@ mod doctor;
 mod exec;
 mod gate;
 mod guard;
+mod inventory;
 mod keys;
 mod migrate;
 mod policy;

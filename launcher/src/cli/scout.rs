@@ -21,8 +21,12 @@ const NAMED_FAILURES: usize = 5;
 /// `gait scout …`.
 #[derive(Debug, Subcommand)]
 pub enum ScoutCommand {
+    /// Says how two inventories differ; exit 2 if they do.
+    Diff(super::inventory::ScoutDiff),
     /// Groups runs into families of one cause, ranks them, and says what to do next.
     Signal(ScoutSignal),
+    /// Takes an inventory of the tools that sources define and of the tool servers that configurations name.
+    Snapshot(super::inventory::ScoutSnapshot),
 }
 
 /// Arguments of `gait scout signal`.

@@ -107,15 +107,16 @@ fn a_changed_pack_does_not_hold() {
     let whole = std::fs::read(sandbox.path("p.zip")).unwrap();
     std::fs::write(sandbox.path("short.zip"), &whole[..whole.len() - 30]).unwrap();
     assert_eq!(sandbox.gait("guard verify short.zip").exit, 2);
-    let contents = |bytes: Vec<u8>| -> Vec<(String, Vec<u8>)> {
+    let contents = |bytes: Vec<u8>| -> Vec<Vec<u8>> {
         let mut archive = zip::ZipArchive::new(std::io::Cursor::new(bytes)).unwrap();
-        let names: Vec<_> = archive.file_names().map(str::to_owned).collect();
-        let read = |name: String| {
-            let mut bytes = Vec::new();
-            std::io::Read::read_to_end(&mut archive.by_name(&name).unwrap(), &mut bytes).unwrap();
-            (name, bytes)
-        };
-        names.into_iter().map(read).collect()
+        (0..archive.len())
+            .map(|at| {
+                let mut entry = archive.by_index(at).unwrap();
+                let mut bytes = entry.name_raw().to_vec();
+                std::io::Read::read_to_end(&mut entry, &mut bytes).unwrap();
+                bytes
+            })
+            .collect()
     };
     let mut found = 0;
     for at in (0..whole.len()).step_by(97) {
@@ -125,7 +126,8 @@ fn a_changed_pack_does_not_hold() {
         let exit = sandbox.gait("guard verify p.zip").exit;
         // Times and modes in the container's headers say nothing and are not looked at.
         let harmless = exit == 0 && contents(changed) == contents(whole.clone());
-        assert!(exit == 2 || harmless, "byte {at}: {exit}");
+        // Without its first bytes it is no archive at all.
+        assert!(exit == 2 || harmless || (exit == 6 && at < 4), "byte {at}: {exit}");
         found += usize::from(exit == 2);
     }
     assert!(found > 20, "{found}");

@@ -9,6 +9,7 @@ mod base;
 mod evidence;
 mod gate;
 mod guard;
+mod inventory;
 mod keys;
 mod policy;
 mod receipt;
