@@ -53,6 +53,9 @@ pub enum Command {
     /// Checks, tries and starts policies.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Turns runs into regression tests, and grades them.
+    #[command(subcommand)]
+    Regress(super::regress::RegressCommand),
     /// Shows what a run did.
     #[command(subcommand)]
     Run(RunCommand),

@@ -9,7 +9,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use super::args::{self, Cli, Command, GateCommand, KeysCommand, PolicyCommand, RunCommand, TraceCommand};
 use super::error::{CliError, ErrorCode};
 use super::output::{Answer, Format, Output, correlation_id, envelope};
-use super::{approve, doctor, exec, gate, keys, policy, run, trace, verify, version, why};
+use super::{approve, doctor, exec, gate, keys, policy, regress, run, trace, verify, version, why};
 
 /// What a verb may know of its call besides its own arguments.
 #[derive(Debug)]
@@ -65,6 +65,7 @@ fn dispatch(cli: Cli, call: &Call) -> Result<Answer, CliError> {
         Command::Policy(PolicyCommand::Init(args)) => policy::init(&args),
         Command::Policy(PolicyCommand::Test(args)) => policy::test(&args),
         Command::Policy(PolicyCommand::Validate(args)) => policy::validate(&args),
+        Command::Regress(command) => regress::regress(&command),
         Command::Run(RunCommand::Inspect(args)) => run::inspect(&args),
         Command::Run(RunCommand::Receipt(args)) => run::receipt(&args),
         Command::Trace(TraceCommand::Verify(args)) => trace::verify(args),

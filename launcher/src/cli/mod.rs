@@ -13,6 +13,7 @@ mod exec;
 mod gate;
 mod keys;
 mod policy;
+mod regress;
 mod run;
 mod trace;
 mod verify;
