@@ -57,6 +57,9 @@ pub enum Command {
     /// Checks, tries and starts policies.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Turns runs into regression tests, and grades them.
+    #[command(subcommand)]
+    Regress(super::regress::RegressCommand),
     /// Records runs, and shows, compares and replays what they did.
     #[command(subcommand)]
     Run(RunCommand),

@@ -17,6 +17,7 @@ mod migrate;
 mod policy;
 mod policy_fmt;
 mod policy_simulate;
+mod regress;
 mod run;
 mod scout;
 mod trace;
