@@ -40,7 +40,8 @@ fn expected(primitive: &str, kind: &str) -> Map<String, Value> {
 }
 
 fn key() -> VerifyKey {
-    VerifyKey::from_file_text(&std::fs::read_to_string(place(&format!("{BASE}/public.key"))).unwrap()).unwrap()
+    VerifyKey::from_file_text(&std::fs::read_to_string(place(&format!("{BASE}/public.key"))).unwrap())
+        .unwrap()
 }
 
 /// Why a reader refuses a document: the code of the fixtures, or several where the type cannot tell them apart.
@@ -76,7 +77,9 @@ fn of_intent(error: &IntentError) -> Refusal {
         // An absent word is an empty one here.
         IntentError::Unsupported { value, .. } if value.is_empty() => vec!["missing_field"],
         IntentError::Unsupported { .. } => vec!["unknown_word"],
-        IntentError::Digest(_) | IntentError::CreatedAt(_) | IntentError::BlankArgument => vec!["malformed_value"],
+        IntentError::Digest(_) | IntentError::CreatedAt(_) | IntentError::BlankArgument => {
+            vec!["malformed_value"]
+        }
         IntentError::DuplicateArgument(_) => vec!["duplicate_key"],
         other => panic!("no reason for {other:?}"),
     }

@@ -34,7 +34,8 @@ impl Artefact {
 
     /// The version that the document names; that of the folder where it names none.
     fn version(&self) -> &'static str {
-        let named = self.shape.record().and_then(|record| record.all().find(|it| it.name == "schema_version"));
+        let named =
+            self.shape.record().and_then(|record| record.all().find(|it| it.name == "schema_version"));
         match named.map(|field| field.shape) {
             Some(Shape::Const(version)) => version,
             _ => schema::VERSION,
@@ -88,7 +89,8 @@ fn fixture(name: &str) -> Vec<u8> {
 /// One value per digest rule, computed by the code that everybody uses.
 pub(crate) fn digests() -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
-    let mut vector = |name: &str, value: String| assert!(all.insert(name.to_owned(), value).is_none(), "{name}");
+    let mut vector =
+        |name: &str, value: String| assert!(all.insert(name.to_owned(), value).is_none(), "{name}");
 
     let stress = include_bytes!("../vectors/inputs/i02_jcs.json");
     let value = parse_strict(stress, Limits::DOCUMENT).unwrap();
@@ -120,7 +122,10 @@ pub(crate) fn digests() -> BTreeMap<String, String> {
         vector(&format!("trace_id of {verdict}"), TraceId::new(&policy, &intent, verdict).to_string());
     }
     let id = TraceId::new(&policy, &intent, Verdict::Allow);
-    vector("event_id at 2026-01-02T03:04:05.06Z", id.event("2026-01-02T03:04:05.060Z".parse::<Timestamp>().unwrap()).to_string());
+    vector(
+        "event_id at 2026-01-02T03:04:05.06Z",
+        id.event("2026-01-02T03:04:05.060Z".parse::<Timestamp>().unwrap()).to_string(),
+    );
     for name in ["exec_delete_approved", "exec_program_raw", "gate_simulated"] {
         let read = read_trace(&fixture(&format!("trace_record/valid/{name}.json")));
         vector(&format!("signed_digest of trace_record/{name}"), told(read.map(|(_, digest)| digest)));
@@ -150,7 +155,8 @@ fn policy(text: &str) -> Policy {
 
 /// The intents that `gait exec` makes of what the kernel saw, one per operation.
 fn mapping(vector: &mut impl FnMut(&str, String)) {
-    let facts = SessionFacts { identity: "uid:1000".into(), workspace: "/srv/demo".into(), run_id: "run_x".into() };
+    let facts =
+        SessionFacts { identity: "uid:1000".into(), workspace: "/srv/demo".into(), run_id: "run_x".into() };
     let host = Host { name: Some("example.com"), address: Some(IpAddr::from([192, 0, 2, 1])), port: 443 };
     for &operation in Operation::ALL {
         let object = match operation.class() {
@@ -281,7 +287,9 @@ fn trial_changes_are_seen() {
     type Trial = (&'static str, &'static str, fn(&mut serde_json::Map<String, Value>));
     let trials: [Trial; 9] = [
         ("a required field removed", "/tool_name is gone", |it| drop(it.remove("/tool_name"))),
-        ("a nested required field removed", "/context/identity is gone", |it| drop(it.remove("/context/identity"))),
+        ("a nested required field removed", "/context/identity is gone", |it| {
+            drop(it.remove("/context/identity"))
+        }),
         ("a required field made optional", "/args was \"required: object\", is \"optional: object\"", |it| {
             it["/args"] = "optional: object".into();
         }),

@@ -9,7 +9,11 @@
 //! `GAIT_BLESS=1 cargo test -p gait-agent --test contract` writes schemas and tables anew. It writes the lock only where
 //! the change is one that the contract allows; see [`lock`].
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot read its own workspace must fail loudly")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot read its own workspace must fail loudly"
+)]
 
 mod artefacts;
 mod fixtures;

@@ -197,7 +197,9 @@ fn a_described_run_is_what_the_schema_says() {
     let text = include_str!("../vectors/inputs/run_record.json");
     let record: Value = serde_json::from_str(text).unwrap();
     assert!(validator.is_valid(&record));
-    for (pointer, wrong) in [("/run/run_id", json!("a b")), ("/intents", json!({})), ("/capture_mode", json!("all"))] {
+    for (pointer, wrong) in
+        [("/run/run_id", json!("a b")), ("/intents", json!({})), ("/capture_mode", json!("all"))]
+    {
         let mut changed = record.clone();
         if let Some(place) = changed.pointer_mut(pointer) {
             *place = wrong;

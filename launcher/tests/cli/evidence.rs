@@ -21,7 +21,7 @@ fn key() -> SigningKey {
 }
 
 /// Seals a session of four events, one of them repeated.
-fn session(sandbox: &Sandbox, run_id: &str) {
+pub(super) fn session(sandbox: &Sandbox, run_id: &str) {
     let dir = sandbox.path("run");
     std::fs::create_dir_all(&dir).unwrap();
     std::fs::create_dir_all(sandbox.path("gait-out")).unwrap();
@@ -118,7 +118,7 @@ fn write_keys(sandbox: &Sandbox) {
     sandbox.write("other.key", &SigningKey::from_seed([8; 32]).verify_key().to_file_text());
 }
 
-fn flip(path: &Path, needle: &[u8]) {
+pub(super) fn flip(path: &Path, needle: &[u8]) {
     let mut bytes = std::fs::read(path).unwrap();
     let at = bytes.windows(needle.len()).position(|window| window == needle).unwrap();
     bytes[at] ^= 1;

@@ -11,3 +11,4 @@ mod gate;
 mod keys;
 mod policy;
 mod sandbox;
+mod schemas;

@@ -42,42 +42,61 @@ macro_rules! line {
     };
 }
 
-line!(START, "session_start", RUN_ID, &[
-    required("backend", Text, "What enforces."),
-    required("command_digest", Digest, "Of the arguments, each ended by NUL."),
-    required("coverage_digest", Digest, "Of coverage.json."),
-    required("key_id", Digest, "The key that signs."),
-    required("policy_digest", Digest, "The policy."),
-    required("producer_version", Text, "The version of the producer."),
-    required("program", Text, "The program that was started."),
-    required("public_key", Base64, "The key itself."),
-    required("schema_id", Const(schema::JOURNAL), "Names the document."),
-    required("schema_version", Const(schema::VERSION), "Names the generation."),
-]);
+line!(
+    START,
+    "session_start",
+    RUN_ID,
+    &[
+        required("backend", Text, "What enforces."),
+        required("command_digest", Digest, "Of the arguments, each ended by NUL."),
+        required("coverage_digest", Digest, "Of coverage.json."),
+        required("key_id", Digest, "The key that signs."),
+        required("policy_digest", Digest, "The policy."),
+        required("producer_version", Text, "The version of the producer."),
+        required("program", Text, "The program that was started."),
+        required("public_key", Base64, "The key itself."),
+        required("schema_id", Const(schema::JOURNAL), "Names the document."),
+        required("schema_version", Const(schema::VERSION), "Names the generation."),
+    ]
+);
 line!(RECORD, "record", EVENT);
 line!(EVENT_LINE, "event", EVENT);
-line!(REPEAT, "repeat", &[required("counts", List(&Shape::Record(&COUNTED)), "Later events of earlier decisions.")]);
-line!(APPROVAL, "approval", &[
-    required("answer", Words(names::<Answer>), "What was answered."),
-    required("intent_id", IntentId, "The decision."),
-    required("pid", Decimal, "The process."),
-    required("scope", Words(names::<Scope>), "How far the answer reaches."),
-    required("tid", Decimal, "The thread."),
-    required("trace_id", ShortId, "The decision's name."),
-]);
-line!(LOSS, "loss", &[
-    required("count", Decimal, "How many events were not seen."),
-    required("reason", Text, "Why."),
-]);
+line!(
+    REPEAT,
+    "repeat",
+    &[required("counts", List(&Shape::Record(&COUNTED)), "Later events of earlier decisions.")]
+);
+line!(
+    APPROVAL,
+    "approval",
+    &[
+        required("answer", Words(names::<Answer>), "What was answered."),
+        required("intent_id", IntentId, "The decision."),
+        required("pid", Decimal, "The process."),
+        required("scope", Words(names::<Scope>), "How far the answer reaches."),
+        required("tid", Decimal, "The thread."),
+        required("trace_id", ShortId, "The decision's name."),
+    ]
+);
+line!(
+    LOSS,
+    "loss",
+    &[required("count", Decimal, "How many events were not seen."), required("reason", Text, "Why."),]
+);
 line!(NOTE, "note", &[required("text", Text, "Anything else that a reader must know.")]);
-line!(END, "session_end", &[
-    required("ending", Text, "`exited:<n>`, `killed:<n>` or `aborted`."),
-    required("losses", Decimal, "All events that were not seen."),
-    required("totals", Map(&Map(&Decimal)), "Class to verdict to events; zeros left out."),
-]);
+line!(
+    END,
+    "session_end",
+    &[
+        required("ending", Text, "`exited:<n>`, `killed:<n>` or `aborted`."),
+        required("losses", Decimal, "All events that were not seen."),
+        required("totals", Map(&Map(&Decimal)), "Class to verdict to events; zeros left out."),
+    ]
+);
 
 /// The kinds of lines, in the order of [`LineKind`].
-pub(crate) static LINES: [&Record; 8] = [&START, &RECORD, &REPEAT, &EVENT_LINE, &APPROVAL, &LOSS, &NOTE, &END];
+pub(crate) static LINES: [&Record; 8] =
+    [&START, &RECORD, &REPEAT, &EVENT_LINE, &APPROVAL, &LOSS, &NOTE, &END];
 
 /// The words that tell lines apart.
 pub(crate) fn kinds() -> Vec<&'static str> {
@@ -97,7 +116,11 @@ const PLACE: Shape = Words(|| vec!["absent", "landlock"]);
 static ROW: Record = Record::new(&[&[
     required("id", Text, "The row of docs/coverage.md."),
     required("level", LEVEL, "How far it is covered."),
-    required("treatment", Words(|| vec!["on_behalf", "refused", "scalar", "verified"]), "How its calls are answered."),
+    required(
+        "treatment",
+        Words(|| vec!["on_behalf", "refused", "scalar", "verified"]),
+        "How its calls are answered.",
+    ),
     optional("note", Text, "What else to know."),
 ]]);
 

@@ -9,11 +9,11 @@ use gait_agent::schema;
 use gait_agent::sign::Signature;
 use gait_agent::trace::{Answer, ApprovalRecord, Scope, TraceRecord, TraceTarget};
 
-use super::{COMMON, ENVELOPE, SIGNATURE_FIELDS};
+use super::{COMMON, ENVELOPE, SIGNATURE_FIELDS, WARNINGS};
 use crate::names::names;
 use crate::shape::Shape::{
-    AnyDigest, Const, Count, Digest, Flag, List, MaybeDigest, Name, Number, Object, Set, ShortId,
-    Text, Time, Words,
+    AnyDigest, Const, Count, Digest, Flag, List, MaybeDigest, Name, Number, Object, Set, ShortId, Text, Time,
+    Words,
 };
 use crate::shape::{Field, Record, Shape, optional, passed_over, required};
 
@@ -37,7 +37,11 @@ static TARGET: Record = Record::typed(
 static PROVENANCE: Record = Record::typed(
     &[&[
         required("arg_path", Name, "Which argument."),
-        required("source", Words(|| Source::ALL.iter().map(|source| source.as_str()).collect()), "Where it comes from."),
+        required(
+            "source",
+            Words(|| Source::ALL.iter().map(|source| source.as_str()).collect()),
+            "Where it comes from.",
+        ),
         optional("source_ref", Text, "Which one of that source."),
         optional("integrity_digest", MaybeDigest, "The digest of the argument at its source."),
     ]],
@@ -79,7 +83,11 @@ pub(super) static INTENT_REQUEST: Record = Record::typed(
             required("args", Object, "Its arguments."),
             required("targets", List(&Shape::Record(&TARGET)), "What the call reaches; may be empty."),
             optional("arg_provenance", List(&Shape::Record(&PROVENANCE)), "Where the arguments come from."),
-            optional("skill_provenance", Shape::Record(&SKILL_CLAIM), "The skill on whose behalf the call is made: a claim."),
+            optional(
+                "skill_provenance",
+                Shape::Record(&SKILL_CLAIM),
+                "The skill on whose behalf the call is made: a claim.",
+            ),
             required("context", Shape::Record(&CONTEXT), "Who calls, and where."),
             passed_over("args_digest", AnyDigest, "Ignored and recomputed."),
             passed_over("intent_digest", AnyDigest, "Ignored and recomputed."),
@@ -183,7 +191,11 @@ pub(super) static APPROVAL_TOKEN: Record = Record::new(&[
         required("policy_digest", AnyDigest, "Under which policy."),
         required("scope", List(&Name), "For what: `tool:<name>`, or `*`; sorted."),
         required("expires_at", Time, "Until when."),
-        optional("signature", Shape::Record(&SIGNATURE), "Over all other fields; a token without it grants nothing."),
+        optional(
+            "signature",
+            Shape::Record(&SIGNATURE),
+            "Over all other fields; a token without it grants nothing.",
+        ),
     ],
 ]);
 
@@ -259,18 +271,18 @@ static COUNTER: Record = Record::new(&[&[
 
 pub(super) static EVAL_OUTPUT: Record = Record::new(&[
     &[
-        optional("profile", Words(|| vec!["standard", "oss-prod"]), "The profile."),
-        optional("verdict", VERDICT, "The final verdict; only `allow` lets the caller act."),
+        required("profile", Words(|| vec!["standard", "oss-prod"]), "The profile."),
+        required("verdict", VERDICT, "The final verdict; only `allow` lets the caller act."),
         optional("reason_codes", Set(&Text), "Why; sorted."),
         optional("violations", Set(&Text), "What the intent violates; sorted."),
         optional("approval_ref", Text, "The approval tokens that counted."),
         optional("required_approvals", Count, "How many approvals it takes."),
         optional("valid_approvals", Count, "How many counted."),
         optional("approval_audit_path", Text, "The audit record."),
-        optional("trace_id", ShortId, "The decision."),
-        optional("trace_path", Text, "The trace record."),
-        optional("policy_digest", Digest, "The policy."),
-        optional("intent_digest", Digest, "The intent."),
+        required("trace_id", ShortId, "The decision."),
+        required("trace_path", Text, "The trace record."),
+        required("policy_digest", Digest, "The policy."),
+        required("intent_digest", Digest, "The intent."),
         optional("matched_rule", Text, "The rule that decided."),
         optional("rate_limit_scope", Text, "Whom the rule's limit counts for."),
         optional("rate_limit_key", Text, "The counter."),
@@ -285,4 +297,5 @@ pub(super) static EVAL_OUTPUT: Record = Record::new(&[
         optional("simulated_reason_codes", Set(&Text), "Why."),
     ],
     ENVELOPE,
+    WARNINGS,
 ]);

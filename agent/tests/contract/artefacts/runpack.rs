@@ -34,8 +34,16 @@ pub(super) static MANIFEST: Record = Record::typed(
         &[
             required("capture_mode", CAPTURE, "Whether raw arguments and results are kept."),
             required("files", Set(&Shape::Record(&FILE)), "Every other entry; sorted by name."),
-            required("manifest_digest", Digest, "The digest of this document with this field empty and without signatures."),
-            optional("public_key", Base64, "The key that the signatures can be checked with if no other is trusted."),
+            required(
+                "manifest_digest",
+                Digest,
+                "The digest of this document with this field empty and without signatures.",
+            ),
+            optional(
+                "public_key",
+                Base64,
+                "The key that the signatures can be checked with if no other is trusted.",
+            ),
             optional("signatures", List(&Shape::Record(&SIGNATURE)), "Over this document without them."),
         ],
     ],
@@ -197,7 +205,11 @@ static RECORD_REFS: Record = Record {
         FILLED,
         &[
             optional("run_id", Text, "Filled in."),
-            optional("receipts", OrNull(&List(&Shape::Record(&RECEIPT))), "The sources that the run drew on."),
+            optional(
+                "receipts",
+                OrNull(&List(&Shape::Record(&RECEIPT))),
+                "The sources that the run drew on.",
+            ),
         ],
     ],
     of_type: Some(names::<Refs>),
@@ -210,7 +222,11 @@ pub(super) static RUN_RECORD: Record = Record {
         optional("intents", OrNull(&List(&Shape::Record(&RECORD_INTENT))), "What was asked for, in order."),
         optional("results", OrNull(&List(&Shape::Record(&RECORD_RESULT))), "What came of it, in order."),
         optional("refs", Shape::Record(&RECORD_REFS), "The sources."),
-        optional("capture_mode", Words(|| vec!["", "reference", "raw"]), "Whether raw arguments and results are kept."),
+        optional(
+            "capture_mode",
+            Words(|| vec!["", "reference", "raw"]),
+            "Whether raw arguments and results are kept.",
+        ),
     ]],
     of_type: Some(names::<RunRecord>),
 };
