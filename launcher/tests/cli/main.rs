@@ -14,3 +14,4 @@ mod receipt;
 mod run;
 mod sandbox;
 mod scout;
+mod schemas;
