@@ -8,12 +8,14 @@ mod archive;
 mod check;
 mod derive;
 mod diff;
+mod lines;
 mod manifest;
 mod read;
 mod reason;
 mod record;
 mod reduce;
 mod replay;
+mod report;
 mod verify;
 mod write;
 
@@ -27,8 +29,6 @@ pub use record::{
 };
 pub use reduce::{Predicate, ReduceReport, Reduced, UnknownPredicate, reduce};
 pub use replay::{Replay, ReplayStep, StubType, replay};
-pub use verify::{
-    ExecEvidence, HashMismatch, SignatureStatus, VerifyError, VerifyOptions, VerifyReport, verify,
-    verify_seal,
-};
+pub use report::{ExecEvidence, HashMismatch, SignatureStatus, VerifyReport};
+pub use verify::{VerifyError, VerifyOptions, verify, verify_seal};
 pub use write::{SealError, SessionFiles, SessionRun, pack, seal};
