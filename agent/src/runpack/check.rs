@@ -157,6 +157,8 @@ pub(super) struct JournalFacts {
     pub(super) totals: Totals,
     pub(super) losses: u64,
     pub(super) approvals: u64,
+    /// Decisions that it tells of.
+    pub(super) recorded: u64,
     pub(super) start: Option<Line>,
     pub(super) end: Option<Line>,
 }
@@ -317,6 +319,7 @@ impl<'a> JournalCheck<'a> {
             totals: self.totals,
             losses: self.losses,
             approvals: self.approvals,
+            recorded: self.recorded,
             start: self.start,
             end: self.end,
         }

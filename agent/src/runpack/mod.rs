@@ -11,6 +11,7 @@ mod manifest;
 mod read;
 mod reason;
 mod record;
+mod unfinished;
 mod verify;
 mod write;
 
@@ -21,6 +22,7 @@ pub use reason::{Finding, Reason};
 pub use record::{
     Env, IntentEntry, Payloads, Receipt, RecordInputError, Refs, ResultEntry, Run, RunRecord, TimelineEvent,
 };
+pub use unfinished::{Unfinished, UnfinishedError, examine};
 pub use verify::{
     ExecEvidence, HashMismatch, SignatureStatus, VerifyError, VerifyOptions, VerifyReport, verify,
 };

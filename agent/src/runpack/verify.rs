@@ -20,7 +20,7 @@ use super::manifest::{
     SESSION_FILES, TRACES, digests,
 };
 use super::reason::{Finding, Reason};
-use super::record::Run;
+use super::record::{Run, UNFINISHED};
 use crate::schema;
 use crate::sign::{Digest, Limits, SignatureError, VerifyKey, canonical, parse_strict};
 use crate::timestamp::Timestamp;
@@ -108,6 +108,8 @@ pub struct ExecEvidence {
     pub ended_at: Option<Timestamp>,
     /// How the workload ended, such as `exited:0`.
     pub ending: Option<String>,
+    /// When it was sealed, where not by the session itself: whether the journal's end is missing cannot be told then.
+    pub sealed_later: Option<Timestamp>,
     /// Distinct decisions.
     pub traces: u64,
     /// Lines of the journal.
@@ -453,7 +455,9 @@ impl Verifier<'_> {
         if coverage.is_none() || coverage != actual.get(COVERAGE).copied() {
             self.found.add(Reason::CoverageMismatch, COVERAGE);
         }
-        self.report.exec = Some(evidence(&traces, journal));
+        let mut exec = evidence(&traces, journal);
+        exec.sealed_later = bodies.get(RUN).and_then(|bytes| sealed_later(bytes));
+        self.report.exec = Some(exec);
     }
 
     fn lines<R: Read + Seek>(
@@ -506,6 +510,14 @@ impl Verifier<'_> {
     }
 }
 
+/// Returns when a runpack was sealed whose session did not do it: the timeline has an end without an ending.
+fn sealed_later(run: &[u8]) -> Option<Timestamp> {
+    let run: Run = serde_json::from_slice(run).ok()?;
+    let end =
+        run.timeline?.into_iter().find(|event| event.event == "end" && event.reference == UNFINISHED)?;
+    Some(end.ts)
+}
+
 fn evidence(traces: &Traces, journal: JournalFacts) -> ExecEvidence {
     let (start, end) = (journal.start, journal.end);
     ExecEvidence {
@@ -515,6 +527,7 @@ fn evidence(traces: &Traces, journal: JournalFacts) -> ExecEvidence {
         backend: start.and_then(|line| line.backend),
         ended_at: end.as_ref().map(|line| line.at),
         ending: end.and_then(|line| line.ending),
+        sealed_later: None,
         traces: traces.len(),
         lines: journal.lines,
         totals: journal.totals,

@@ -18,7 +18,7 @@ use gait_agent::policy::CompiledPolicy;
 use super::feed::Feed;
 use super::seccomp::judge::{Caller, Judge};
 use super::seccomp::supervisor::Stop;
-use super::{Backend, BackendKind, Next, StartError};
+use super::{Backend, BackendKind, Next, Pause, StartError};
 use crate::approval::Desk;
 use crate::exec::coverage::Coverage;
 use crate::exec::event::{Approval, Event};
@@ -294,9 +294,9 @@ impl Backend for Fake {
         self.player.as_mut()?.next(enforced)
     }
 
-    fn wait(&mut self, also: BorrowedFd<'_>, busy: bool) -> bool {
+    fn wait(&mut self, also: BorrowedFd<'_>, pause: Pause) -> bool {
         let Some(player) = &mut self.player else { return false };
-        let ready = player.feed.wait(also, player.life.as_fd(), busy);
+        let ready = player.feed.wait(also, player.life.as_fd(), pause);
         if ready.life {
             player.join();
         }

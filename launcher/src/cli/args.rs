@@ -260,6 +260,8 @@ pub enum RunCommand {
     Inspect(RunFrom),
     /// Prints the line for a ticket that names a run and its evidence, after checking that the runpack holds.
     Receipt(RunFrom),
+    /// Seals what a session left whose guard was killed, as aborted, after checking that nobody changed it.
+    Seal(super::run_seal::Seal),
 }
 
 /// Which run `gait run …` is about.

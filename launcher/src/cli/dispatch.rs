@@ -9,7 +9,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use super::args::{self, Cli, Command, GateCommand, KeysCommand, PolicyCommand, RunCommand, TraceCommand};
 use super::error::{CliError, ErrorCode};
 use super::output::{Answer, Format, Output, correlation_id, envelope};
-use super::{approve, doctor, exec, gate, keys, policy, run, trace, verify, version, why};
+use super::{approve, doctor, exec, gate, keys, policy, run, run_seal, trace, verify, version, why};
 
 /// What a verb may know of its call besides its own arguments.
 #[derive(Debug)]
@@ -67,6 +67,7 @@ fn dispatch(cli: Cli, call: &Call) -> Result<Answer, CliError> {
         Command::Policy(PolicyCommand::Validate(args)) => policy::validate(&args),
         Command::Run(RunCommand::Inspect(args)) => run::inspect(&args),
         Command::Run(RunCommand::Receipt(args)) => run::receipt(&args),
+        Command::Run(RunCommand::Seal(args)) => run_seal::seal(&args),
         Command::Trace(TraceCommand::Verify(args)) => trace::verify(args),
         Command::Verify(args) => verify::verify(args),
         Command::Version => version::version(),

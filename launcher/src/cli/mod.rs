@@ -14,6 +14,7 @@ mod gate;
 mod keys;
 mod policy;
 mod run;
+mod run_seal;
 mod trace;
 mod verify;
 mod version;

@@ -18,6 +18,7 @@ mod keys;
 mod races;
 mod reads;
 mod scripted;
+mod seal;
 mod session;
 mod supervisor;
 mod terminal;
