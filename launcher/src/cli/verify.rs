@@ -58,6 +58,7 @@ struct Exec {
     started_at: Option<String>,
     ended_at: Option<String>,
     ending: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     sealed_later: Option<String>,
     decisions: String,
     journal_lines: String,
