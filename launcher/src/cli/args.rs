@@ -286,6 +286,8 @@ pub enum RunCommand {
     Reduce(super::run::RunReduce),
     /// Goes through a run again with recorded results and stand-ins; nothing is executed.
     Replay(super::run::RunReplay),
+    /// Seals what a session left whose guard was killed, as aborted, after checking that nobody changed it.
+    Seal(super::run_seal::Seal),
 }
 
 /// Which run `gait run …` is about.

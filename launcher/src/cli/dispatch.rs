@@ -11,7 +11,7 @@ use super::error::{CliError, ErrorCode};
 use super::output::{Answer, Format, Output, correlation_id, envelope};
 use super::{
     approve, demo, doctor, exec, gate, keys, migrate, policy, policy_fmt, policy_simulate, regress, run,
-    scout, trace, verify, version, why,
+    run_seal, scout, trace, verify, version, why,
 };
 
 /// What a verb may know of its call besides its own arguments.
@@ -82,6 +82,7 @@ fn dispatch(cli: Cli, call: &Call) -> Result<Answer, CliError> {
         Command::Run(RunCommand::Reduce(args)) => run::reduce(&args),
         Command::Run(RunCommand::Replay(args)) => run::replay(&args),
         Command::Scout(scout::ScoutCommand::Signal(args)) => scout::signal(&args),
+        Command::Run(RunCommand::Seal(args)) => run_seal::seal(&args),
         Command::Trace(TraceCommand::Verify(args)) => trace::verify(args),
         Command::Verify(args) => verify::verify(args),
         Command::Version => version::version(),

@@ -19,6 +19,7 @@ mod policy_fmt;
 mod policy_simulate;
 mod regress;
 mod run;
+mod run_seal;
 mod scout;
 mod trace;
 mod verify;

@@ -13,5 +13,5 @@ mod policy;
 mod receipt;
 mod run;
 mod sandbox;
-mod scout;
 mod schemas;
+mod scout;
