@@ -8,7 +8,7 @@ from ._version import __version__
 from .client import GateEvalResult, ToolAdapter, evaluate_gate
 from .errors import GaitCommandError, GaitError, GateEnforcementError, IntentError, PrimitiveError
 from .intent import ArgProvenance, Context, IntentRequest, SkillProvenance, Target, capture_intent
-from .primitives import GateResult, Manifest, TraceRecord, parse_primitive
+from .primitives import parse_primitive
 from .tool import gate_tool, gated
 
 __all__ = [
@@ -18,15 +18,12 @@ __all__ = [
     "GaitError",
     "GateEnforcementError",
     "GateEvalResult",
-    "GateResult",
     "IntentError",
     "IntentRequest",
-    "Manifest",
     "PrimitiveError",
     "SkillProvenance",
     "Target",
     "ToolAdapter",
-    "TraceRecord",
     "__version__",
     "capture_intent",
     "evaluate_gate",

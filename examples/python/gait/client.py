@@ -55,6 +55,7 @@ def evaluate_gate(
     gait_bin: Optional[GaitBin] = None,
     cwd: Optional[StrPath] = None,
     trace_out: Optional[StrPath] = None,
+    approval_audit_out: Optional[StrPath] = None,
     approval_token: Optional[StrPath] = None,
     key_mode: str = "dev",
     private_key: Optional[StrPath] = None,
@@ -67,6 +68,7 @@ def evaluate_gate(
     text = intent.to_json()
     flags: List[Tuple[str, Optional[StrPath]]] = [
         ("--trace-out", trace_out),
+        ("--approval-audit-out", approval_audit_out),
         ("--approval-token", approval_token),
         ("--private-key", private_key),
         ("--private-key-env", private_key_env),
@@ -101,17 +103,19 @@ class ToolAdapter:
     timeout: float = 30.0
 
     def gate_intent(self, intent: IntentRequest) -> GateEvalResult:
-        """Returns the verdict, whatever it is; a trace of it is left in `trace_dir`."""
+        """Returns the verdict, whatever it is; `trace_dir` keeps its trace, and the audit of approvals."""
         traces = Path(self.trace_dir)
         try:
             traces.mkdir(mode=0o750, parents=True, exist_ok=True)
         except OSError as error:
             raise GaitCommandError(f"no place for traces: {error}", [], 1) from error
+        name = uuid.uuid4().hex
         return evaluate_gate(
             self.policy_path,
             intent,
             gait_bin=self.gait_bin,
-            trace_out=traces / f"trace_{uuid.uuid4().hex}.json",
+            trace_out=traces / f"trace_{name}.json",
+            approval_audit_out=traces / f"approval_audit_{name}.json",
             approval_token=self.approval_token,
             key_mode=self.key_mode,
             private_key=self.private_key,

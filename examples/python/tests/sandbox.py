@@ -53,6 +53,8 @@ class Sandbox(unittest.TestCase):
         self.dir = Path(scratch.name).resolve()
         self.traces = self.dir / "traces"
         self.executor = Executor()
+        before = set(Path.cwd().iterdir())
+        self.addCleanup(lambda: self.assertEqual(set(Path.cwd().iterdir()), before, "left in the working directory"))
 
     def adapter(self, **changes: Any) -> ToolAdapter:
         settings: Dict[str, Any] = {

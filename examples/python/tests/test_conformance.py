@@ -17,7 +17,6 @@ from gait import (
     IntentError,
     IntentRequest,
     Target,
-    TraceRecord,
     capture_intent,
     gate_tool,
     gated,
@@ -92,10 +91,9 @@ class TheTableOfCases(Sandbox):
             if case["verdict"] is None:
                 continue
             decision = adapter.gate_intent(self.intent(case["name"]))
-            trace = parse_primitive(Path(decision.trace_path).read_text())
-            assert isinstance(trace, TraceRecord)
-            self.assertEqual((trace.verdict, trace.trace_id), (case["verdict"], decision.trace_id))
-            self.assertEqual(trace.intent_digest, decision.intent_digest)
+            trace = parse_primitive(Path(decision.trace_path).read_bytes(), "gait.gate.trace")
+            self.assertEqual((trace["verdict"], trace["trace_id"]), (case["verdict"], decision.trace_id))
+            self.assertEqual(trace["intent_digest"], decision.intent_digest)
 
 
 class BrokenJudges(Sandbox):
