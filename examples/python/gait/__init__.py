@@ -1,7 +1,7 @@
 """Runs a tool only if gait allows it.
 
-`gate_tool` is the decorator and `gated` the context manager. Both ask `gait gate eval` first and raise unless the answer
-is a plain "allow"; the tool runs in no other case.
+`gate_tool` is the decorator and `gated` the context manager. Both ask `gait gate eval` first and raise unless the
+answer is a plain "allow"; the tool runs in no other case.
 """
 
 from ._version import __version__

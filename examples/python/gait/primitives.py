@@ -1,8 +1,8 @@
 """Reads the primitives of docs/contracts: intent request, gate result, trace record, and the documents of a runpack.
 
-A document is checked as every reader has to: form, required fields, types, words of closed lists, order, and the digests
-and ids that can be computed from it. Fields that a reader does not know are ignored where the contract says so. No
-signature is checked, for lack of Ed25519 in Python's library: `gait trace verify` and `gait verify` do that.
+A document is checked as every reader has to: form, required fields, types, words of closed lists, order, and the
+digests and ids that can be computed from it. Fields that a reader does not know are ignored where the contract says so.
+No signature is checked, for lack of Ed25519 in Python's library: `gait trace verify` and `gait verify` do that.
 """
 
 from __future__ import annotations
