@@ -128,7 +128,7 @@ fn wrong(command: &[String]) -> Option<String> {
                 flag.split_once('=').map_or((flag, None), |(name, value)| (name, Some(value)));
             let Some(argument) = verb.get_arguments().find(|argument| argument.get_long() == Some(name))
             else {
-                return Some(format!("`gait {}` has no --{name}", named(verb)));
+                return Some(format!("`{}` has no --{name}", named(verb)));
             };
             if value.is_none() && argument.get_action().takes_values() {
                 words.next();
@@ -138,15 +138,15 @@ fn wrong(command: &[String]) -> Option<String> {
                 .get_arguments()
                 .any(|argument| argument.get_short().is_some_and(|own| short == own.to_string()))
             {
-                return Some(format!("`gait {}` has no -{short}", named(verb)));
+                return Some(format!("`{}` has no -{short}", named(verb)));
             }
         } else if verb.has_subcommands() {
             let Some(next) = verb.find_subcommand(word) else {
-                return Some(format!("`gait {}` has no verb {word}", named(verb)));
+                return Some(format!("`{}` has no verb {word}", named(verb)));
             };
             verb = next;
         } else if verb.get_positionals().next().is_none() {
-            return Some(format!("`gait {}` takes no {word}", named(verb)));
+            return Some(format!("`{}` takes no {word}", named(verb)));
         }
     }
     None
