@@ -202,7 +202,7 @@ def _document(schema_id: str, fields: Shape, closed: bool = False) -> Check:
 
 TARGET: Shape = {
     "kind": (True, word(*TARGET_KINDS)),
-    "value": (True, text),
+    "value": (True, filled),
     "operation": (False, text),
     "sensitivity": (False, text),
     "endpoint_class": (False, word(*ENDPOINT_CLASSES)),

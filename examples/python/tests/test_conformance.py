@@ -23,6 +23,8 @@ from gait import (
     parse_primitive,
 )
 
+from gait.normal import digests
+
 from .sandbox import CASES, CONTEXT, Sandbox, cases, gait_bin
 
 ALLOW = '{"ok":true,"verdict":"allow"}'
@@ -90,7 +92,10 @@ class TheTableOfCases(Sandbox):
         for case in cases():
             if case["verdict"] is None:
                 continue
-            decision = adapter.gate_intent(self.intent(case["name"]))
+            intent = self.intent(case["name"])
+            decision = adapter.gate_intent(intent)
+            request = parse_primitive(intent.to_json().encode(), "gait.gate.intent_request")
+            self.assertEqual(decision.intent_digest, digests(request)[1], "the verdict is about another intent")
             trace = parse_primitive(Path(decision.trace_path).read_bytes(), "gait.gate.trace")
             self.assertEqual((trace["verdict"], trace["trace_id"]), (case["verdict"], decision.trace_id))
             self.assertEqual(trace["intent_digest"], decision.intent_digest)
