@@ -1,8 +1,7 @@
 """The normal form of an intent, and its digests: what gait makes of a request before it judges.
 
 An intent has one digest however it was spelled, so a record can be held against the call that it is about. Addresses
-that
-are no plain URLs are read here as Python reads them; gait's own reading decides.
+that are no plain URLs are read here as Python reads them; gait's own reading decides.
 """
 
 from __future__ import annotations
