@@ -1,7 +1,7 @@
 //! Benchmarks of gait.
 //!
 //! `gait-bench exec` runs programs natively and under `gait exec`, interleaved, and reports medians and spread;
-//! `gait-bench gate` times the compiled policy alone. `gait-bench probe` is the small program that `exec` measures
+//! `gait-bench gate` times the compiled policy alone; `gait-bench signal` the report over a thousand runs. `gait-bench probe` is the small program that `exec` measures
 //! system calls with; it is the same binary so that nothing else needs to be built.
 //!
 //! Timings depend on the host and on what else it does: a missed budget is printed, and fails the run only with
@@ -16,6 +16,7 @@ mod exec;
 mod gate;
 mod probe;
 mod report;
+mod signal;
 mod stats;
 
 use std::io::Write;
@@ -42,6 +43,7 @@ fn run(bench: Bench) -> Result<ExitCode, BenchError> {
     match bench {
         Bench::Exec(args) => deliver(&exec::measure(&args)?, &args.report),
         Bench::Gate(args) => deliver(&gate::measure(&args)?, &args.report),
+        Bench::Signal(args) => deliver(&signal::measure(&args)?, &args.report),
         Bench::Probe(args) => {
             let line = probe::run(&args)?;
             writeln!(std::io::stdout(), "{line}").map_err(|e| BenchError::io("stdout", e))?;

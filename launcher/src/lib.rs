@@ -10,12 +10,16 @@ pub mod cli;
 pub mod input;
 pub mod keyring;
 pub mod policy_source;
+#[cfg(feature = "fake")]
+#[doc(hidden)]
+pub mod rehearsal;
 pub mod run_id;
 pub mod session_config;
 pub mod toolgate;
 
 mod approval;
 mod backend;
+mod described_run;
 mod doctor;
 mod exec;
 mod net;

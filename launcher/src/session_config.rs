@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use gait_agent::action::{Action, Object};
 use gait_agent::gate::Decision;
 use gait_agent::intent::{SessionFacts, path_text};
-use gait_agent::policy::{BackendChoice, CompiledPolicy, ReadEvidence, RepeatEvidence, Vars};
+use gait_agent::policy::{CompiledPolicy, ReadEvidence, RepeatEvidence, Vars};
 use gait_agent::trace::Repeats;
 use std::os::unix::ffi::OsStrExt;
 
+use crate::backend::BackendKind;
 use crate::cli::{CliError, ErrorCode};
 use crate::keyring;
 use crate::policy_source::load_policy;
@@ -48,16 +49,17 @@ pub fn load(choice: &PolicyChoice<'_>) -> Result<CompiledPolicy, CliError> {
 pub fn check_enforceable(policy: &CompiledPolicy) -> Result<(), CliError> {
     let exec = policy.exec();
     let limits = exec.limits;
-    let asks = match exec.backend {
-        BackendChoice::Ebpf => Some("exec.backend: ebpf"),
-        BackendChoice::Ptrace => Some("exec.backend: ptrace"),
+    let reads =
+        "exec.evidence.reads other than exact, together with rules that stop reads inside an allowed tree";
+    let asks = match BackendKind::asked(exec.backend) {
+        Some(kind) if !kind.is_built() => Some(format!("exec.backend: {kind}")),
         // Where the floor cannot say what may be read, every read must be performed on the caller's behalf.
-        _ if exec.reads != ReadEvidence::Exact && !policy.floor().reads_expressible() => Some(
-            "exec.evidence.reads other than exact, together with rules that stop reads inside an allowed tree",
-        ),
-        _ if limits.processes.is_some() => Some("exec.limits.processes"),
-        _ if limits.actions_per_second.is_some() => Some("exec.limits.actions_per_second"),
-        BackendChoice::Auto | BackendChoice::Seccomp => None,
+        _ if exec.reads != ReadEvidence::Exact && !policy.floor().reads_expressible() => {
+            Some(reads.to_owned())
+        }
+        _ if limits.processes.is_some() => Some("exec.limits.processes".to_owned()),
+        _ if limits.actions_per_second.is_some() => Some("exec.limits.actions_per_second".to_owned()),
+        _ => None,
     };
     match asks {
         None => Ok(()),

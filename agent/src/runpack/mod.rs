@@ -7,21 +7,29 @@
 mod archive;
 mod check;
 mod derive;
+mod diff;
+mod document;
 mod manifest;
 mod read;
 mod reason;
 mod record;
+mod reduce;
+mod replay;
 mod verify;
 mod write;
 
 pub use archive::ArchiveLimits;
+pub use diff::{ChangedDecision, DecisionDiff, DecisionKey, Diff, Outcome, Privacy, diff};
 pub use manifest::{FileDigest, Manifest, Sealed};
 pub use read::{Decision, ReadError, Runpack};
 pub use reason::{Finding, Reason};
 pub use record::{
     Env, IntentEntry, Payloads, Receipt, RecordInputError, Refs, ResultEntry, Run, RunRecord, TimelineEvent,
 };
+pub use reduce::{Predicate, ReduceReport, Reduced, UnknownPredicate, reduce};
+pub use replay::{Replay, ReplayStep, StubType, replay};
 pub use verify::{
     ExecEvidence, HashMismatch, SignatureStatus, VerifyError, VerifyOptions, VerifyReport, verify,
+    verify_seal,
 };
 pub use write::{SealError, SessionFiles, SessionRun, pack, seal};

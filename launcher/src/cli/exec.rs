@@ -4,6 +4,7 @@ use std::ffi::{CString, OsString};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use gait_agent::gate::Verdict;
@@ -14,7 +15,8 @@ use gait_agent::trace::{Ending, RecorderOptions, Totals};
 use serde_json::{Map, Value, json};
 
 use super::{Answer, CliError, ErrorCode};
-use crate::backend::seccomp::Workload;
+use crate::backend::StartError;
+use crate::backend::seccomp::{Seccomp, Workload};
 use crate::exec::command::{self, CommandError};
 use crate::exec::environment;
 use crate::exec::evidence::{EvidenceError, Identity, RunDirectory};
@@ -147,15 +149,15 @@ pub(super) fn exec(args: &Exec, json: bool) -> Result<Answer, CliError> {
         },
     };
     let run = RunDirectory::create(&out_dir, &run_id).map_err(evidence_error)?;
+    let (policy, hidden) = (Arc::new(policy), hidden(args));
+    let backend = Seccomp::new(workload, Arc::clone(&policy), hidden.clone(), args.simulate, json);
     let plan = Plan {
-        workload,
-        hidden: hidden(args),
+        backend: Box::new(backend),
         policy,
+        hidden,
         identity,
-        simulate: args.simulate,
         allow_degraded: args.allow_degraded,
         run,
-        keep_stdout: json,
     };
     let outcome = session::run(plan, || key().map_err(|error| error.text())).map_err(session_error)?;
     answer(args, &run_id, outcome)
@@ -272,20 +274,25 @@ fn evidence_error(error: EvidenceError) -> CliError {
     }
 }
 
-fn session_error(error: SessionError) -> CliError {
+pub(crate) fn session_error(error: SessionError) -> CliError {
     let busy = "another seccomp listener is installed on this process (a sandbox or another gait); run gait outside of it";
     match error {
-        SessionError::Start { step: Step::Filter, errno: Errno(libc::EBUSY) } => {
+        SessionError::Start(StartError::Step { step: Step::Filter, errno: Errno(libc::EBUSY) }) => {
             CliError::new(ErrorCode::DependencyMissing, error.to_string()).hint(busy)
         }
-        SessionError::Start { step: Step::Filter | Step::Landlock | Step::Listener, .. } => {
-            CliError::new(ErrorCode::DependencyMissing, error.to_string())
-                .hint("`gait doctor` says what this host lacks")
-        }
+        SessionError::Start(StartError::Step {
+            step: Step::Filter | Step::Landlock | Step::Listener,
+            ..
+        }) => CliError::new(ErrorCode::DependencyMissing, error.to_string())
+            .hint("`gait doctor` says what this host lacks"),
+        SessionError::Disagreement { .. } => CliError::new(ErrorCode::InternalFailure, error.to_string())
+            .hint("report it with the runpack: either the backend or the rules it was given are wrong"),
         SessionError::Degraded(_) => CliError::new(ErrorCode::DependencyMissing, error.to_string())
             .hint("use a newer kernel, or accept it with --allow-degraded; `gait doctor` tells more"),
         SessionError::Evidence(inner) => {
-            CliError::new(ErrorCode::ExecFailed, "evidence cannot be written, so the workload was ended")
+            let said =
+                "evidence cannot be written, so the workload was ended (fail_closed_journal_unavailable)";
+            CliError::new(ErrorCode::ExecFailed, said)
                 .because(inner)
                 .hint("free some space or choose another --out-dir")
         }

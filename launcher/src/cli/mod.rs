@@ -7,18 +7,26 @@ pub mod error;
 pub mod output;
 
 mod approve;
+mod demo;
 mod dispatch;
 mod doctor;
 mod exec;
 mod gate;
 mod keys;
+mod migrate;
 mod policy;
+mod policy_fmt;
+mod policy_simulate;
 mod run;
+mod scout;
 mod trace;
 mod verify;
+mod verify_chain;
 mod version;
 mod why;
 
 pub use dispatch::{answer, main};
 pub use error::{CliError, ErrorCode};
+#[cfg(any(test, feature = "fake"))]
+pub(crate) use exec::session_error;
 pub use output::{Answer, Output};

@@ -19,8 +19,11 @@ use gait_agent::trace::{
 
 use super::coverage::Coverage;
 use super::event::{Approval, Event};
+use crate::backend::BackendKind;
 use crate::sys::process;
 
+/// The reason of an action about which the kernel decided otherwise than the gate.
+const BACKEND_DISAGREEMENT: &str = "backend_disagreement";
 /// Buffer of the journal and of the traces.
 const BUFFER: usize = 256 << 10;
 
@@ -89,6 +92,13 @@ impl RunDirectory {
         };
         let (journal, traces) = (file("journal.jsonl")?, file("traces.jsonl")?);
         Ok(Self { path, journal, traces })
+    }
+
+    /// Puts something else in the place of the journal's file.
+    #[cfg(test)]
+    pub(crate) fn with_journal(self, journal: File) -> Self {
+        let _replaced = std::fs::remove_file(self.path.join("journal.jsonl")).is_err();
+        Self { journal, ..self }
     }
 
     /// Removes what was made for a session that did not start.
@@ -161,6 +171,7 @@ impl Evidence {
     pub(crate) fn begin(
         run: RunDirectory,
         identity: Identity,
+        backend: BackendKind,
         coverage: &Coverage,
         key: SigningKey,
     ) -> Result<Self, EvidenceError> {
@@ -172,7 +183,7 @@ impl Evidence {
         let started_ns = process::now_ns();
         let start = SessionStart {
             at_ns: started_ns,
-            backend: "seccomp".to_owned(),
+            backend: backend.as_str().to_owned(),
             coverage_digest: Digest::sha256(&bytes),
             program: identity.program.clone(),
             command_digest: identity.command_digest,
@@ -214,6 +225,41 @@ impl Evidence {
         };
         let observed = self.recorder.observe(&seen, || reasons(policy, decision, event.approval))?;
         Ok(observed.first)
+    }
+
+    /// Records an action about which the kernel decided otherwise than the gate: as it was, by the kernel's verdict.
+    ///
+    /// # Errors
+    /// As [`Self::record`].
+    pub(crate) fn disagree(
+        &mut self,
+        event: &Event<'_>,
+        kernel: Decision,
+        what: &str,
+    ) -> Result<(), EvidenceError> {
+        let seen = Observation {
+            at_ns: event.at_ns,
+            pid: event.tid,
+            tid: event.tid,
+            action: event.action,
+            verdict: final_verdict(kernel, event),
+            enforced: event.enforced,
+            simulated_verdict: (!event.enforced).then(|| kernel.verdict()),
+            approval: recorded_approval(event.approval),
+            // No decision of the gate has this word.
+            decision_key: u64::MAX,
+        };
+        let codes = vec![BACKEND_DISAGREEMENT.to_owned()];
+        self.recorder.observe(&seen, || Reasons { codes, ..Reasons::default() })?;
+        self.note(&format!("kernel and policy disagree: {what}"))
+    }
+
+    /// Records that actions were lost.
+    ///
+    /// # Errors
+    /// As [`Self::record`].
+    pub(crate) fn lose(&mut self, count: u64, reason: &str) -> Result<(), EvidenceError> {
+        Ok(self.recorder.loss(process::now_ns(), count, reason)?)
     }
 
     /// Writes a note that a reader of the journal must know.

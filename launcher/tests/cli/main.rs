@@ -11,4 +11,7 @@ mod evidence;
 mod gate;
 mod keys;
 mod policy;
+mod receipt;
+mod run;
 mod sandbox;
+mod scout;

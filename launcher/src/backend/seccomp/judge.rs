@@ -1,6 +1,6 @@
 //! The judge: one decision per action, recorded before it takes effect.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use gait_agent::action::Action;
 use gait_agent::gate::{Decision, Verdict};
@@ -15,26 +15,26 @@ use crate::sys::ring::Producer;
 
 /// Who made a call, and in what state it is judged.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Caller {
-    pub(super) tid: u32,
+pub(in crate::backend) struct Caller {
+    pub(in crate::backend) tid: u32,
     /// When the call was received, nanoseconds since 1970.
-    pub(super) at_ns: u64,
+    pub(in crate::backend) at_ns: u64,
     /// Whether the judging thread may wait for an answer.
-    pub(super) may_block: bool,
+    pub(in crate::backend) may_block: bool,
     /// Whether the object is known not to exist.
-    pub(super) absent: bool,
+    pub(in crate::backend) absent: bool,
 }
 
 /// Decides and records.
 #[derive(Debug)]
-pub(super) struct Judge {
-    pub(super) policy: CompiledPolicy,
+pub(in crate::backend) struct Judge {
+    pub(in crate::backend) policy: Arc<CompiledPolicy>,
     /// Paths that the workload may not even read, each with everything below it.
-    pub(super) hidden: Vec<Vec<u8>>,
+    pub(in crate::backend) hidden: Vec<Vec<u8>>,
     /// Nothing is stopped; records say so.
-    pub(super) simulate: bool,
-    pub(super) events: Mutex<Producer>,
-    pub(super) desk: Desk,
+    pub(in crate::backend) simulate: bool,
+    pub(in crate::backend) events: Mutex<Producer>,
+    pub(in crate::backend) desk: Desk,
 }
 
 impl Judge {
@@ -42,7 +42,7 @@ impl Judge {
     ///
     /// # Errors
     /// See [`super::supervisor::Worker::judge`].
-    pub(super) fn judge(
+    pub(in crate::backend) fn judge(
         &self,
         call: Caller,
         actions: &[Action<'_>],
@@ -81,7 +81,7 @@ impl Judge {
     }
 
     /// Decides about one action.
-    pub(super) fn decide(&self, action: &Action<'_>) -> Decision {
+    pub(in crate::backend) fn decide(&self, action: &Action<'_>) -> Decision {
         decide(&self.policy, &self.hidden, action)
     }
 
@@ -95,7 +95,7 @@ impl Judge {
     }
 
     /// Records an action that never happens, whatever the policy says, and returns its errno.
-    pub(super) fn refuse(
+    pub(in crate::backend) fn refuse(
         &self,
         call: Caller,
         action: &Action<'_>,

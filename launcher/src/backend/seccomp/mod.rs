@@ -9,14 +9,15 @@
 
 mod calls;
 mod filter;
-mod judge;
+pub(in crate::backend) mod judge;
+mod link;
 mod numbers;
 mod resolve;
-mod supervisor;
+pub(in crate::backend) mod supervisor;
 mod task;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use gait_agent::endpoint::Operation;
 use gait_agent::policy::{CompiledPolicy, ReadEvidence};
@@ -31,6 +32,7 @@ use crate::sys::process::{self, CStringArray, Fork};
 use crate::sys::ring::Producer;
 use crate::sys::{Errno, credentials, signal};
 use judge::Judge;
+pub(crate) use link::Seccomp;
 use supervisor::Shared;
 
 /// Names the name servers, resolv.conf(5). Without it they are on this host, as for glibc.
@@ -69,7 +71,7 @@ pub(crate) struct Workload {
 /// What the supervisor is started with; all of it made by the guard before the fork.
 #[derive(Debug)]
 pub(crate) struct Supervision {
-    pub(crate) policy: CompiledPolicy,
+    pub(crate) policy: Arc<CompiledPolicy>,
     /// Paths that the workload may not even read.
     pub(crate) hidden: Vec<Vec<u8>>,
     pub(crate) simulate: bool,
@@ -192,7 +194,7 @@ fn own_credentials() -> Option<task::Credentials> {
 }
 
 /// Waits for the end of the tree; delivers answers to approval questions meanwhile.
-fn attend(shared: &std::sync::Arc<Shared>, start: &OwnedFd) -> Result<(), Errno> {
+fn attend(shared: &Arc<Shared>, start: &OwnedFd) -> Result<(), Errno> {
     // A pidfd, not SIGCHLD: every traced exec raises that signal too.
     let reaper = process::pidfd_open(shared.tree)?;
     let mut message = [0u8; 16];
