@@ -23,6 +23,6 @@ pub use fixture::{
 pub use judge::{Judge, Judgement};
 pub use junit::{Case, Suite, junit};
 pub use normalise::{Places, normalise};
-pub use recorded::{Recorded, RecordedError, Session};
+pub use recorded::{Recorded, RecordedError, Session, unescaped};
 pub use result::{Grader, RegressResult, Status};
 pub use review::{Group, Review, RunReview};

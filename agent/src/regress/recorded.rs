@@ -305,8 +305,11 @@ fn arguments(args: &serde_json::Map<String, serde_json::Value>) -> Option<Vec<u8
     joined(|word| word.as_bytes().to_vec()).or_else(|| joined(unescaped))
 }
 
-/// Reads `\xNN` as the byte that it stands for.
-pub(super) fn unescaped(text: &str) -> Vec<u8> {
+/// Reads the text form of [`crate::intent::path_text`] back: `\xNN` as the byte that it stands for.
+///
+/// Only bytes that the text form escapes are read so; one that the text had literally cannot be told apart from it.
+#[must_use]
+pub fn unescaped(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
@@ -315,6 +318,7 @@ pub(super) fn unescaped(text: &str) -> Vec<u8> {
             .and_then(|after| after.get(..2))
             .filter(|two| two.iter().all(u8::is_ascii_hexdigit));
         let byte = digits.and_then(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok());
+        let byte = byte.filter(|&byte| byte >= 0x80 || char::from(byte).is_whitespace());
         bytes.push(byte.unwrap_or(first));
         rest = if byte.is_some() { rest.get(4..).unwrap_or_default() } else { tail };
     }

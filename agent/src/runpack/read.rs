@@ -12,7 +12,8 @@ use serde::de::DeserializeOwned;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use super::archive::{Unpacked, each_line};
+use super::archive::Unpacked;
+use super::lines::each_line;
 use super::manifest::{INTENTS, JOURNAL, MANIFEST, Manifest, REFS, RESULTS, RUN, TRACES};
 use super::record::{IntentEntry, Refs, ResultEntry, Run, RunRecord};
 use crate::gate::Verdict;

@@ -158,12 +158,17 @@ impl<W: Write> Journal<W> {
         Self { out, line: Vec::new(), lines: 0, head: Digest::ZERO }
     }
 
+    /// Goes on with a journal that has `lines` lines, the last of which has the digest `head`.
+    pub(crate) const fn resume(out: W, lines: u64, head: Digest) -> Self {
+        Self { out, line: Vec::new(), lines, head }
+    }
+
     /// Appends a line.
     ///
     /// # Errors
     ///
     /// Fails if it cannot be written; the journal may then end in a part of the line and must not be used further.
-    pub(super) fn append(
+    pub(crate) fn append(
         &mut self,
         at: Timestamp,
         kind: LineKind,

@@ -17,5 +17,5 @@ pub use recorder::{
     JournalSummary, Observation, Observed, Reasons, RecordError, Recorder, RecorderOptions, Repeats,
     SessionStart,
 };
-pub(crate) use verify::verify_line;
+pub(crate) use verify::read_line;
 pub use verify::{TraceError, read_trace, verify_trace};

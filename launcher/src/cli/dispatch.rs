@@ -11,7 +11,7 @@ use super::error::{CliError, ErrorCode};
 use super::output::{Answer, Format, Output, correlation_id, envelope};
 use super::{
     approve, demo, doctor, exec, gate, guard, inventory, keys, migrate, policy, policy_fmt, policy_simulate,
-    report, run, scout, trace, verify, version, why,
+    regress, report, run, run_seal, scout, trace, verify, version, why,
 };
 
 /// What a verb may know of its call besides its own arguments.
@@ -79,6 +79,7 @@ fn dispatch(cli: Cli, call: &Call) -> Result<Answer, CliError> {
         Command::Policy(PolicyCommand::Validate(args)) => policy::validate(&args),
         Command::Report(report::ReportCommand::Top(args)) => report::top(&args),
         Command::Run(RunCommand::Diff(args)) => run::diff(&args),
+        Command::Regress(command) => regress::regress(&command),
         Command::Run(RunCommand::Inspect(args)) => run::inspect(&args),
         Command::Run(RunCommand::Receipt(args)) => run::receipt(&args),
         Command::Run(RunCommand::Record(args)) => run::record(&args),
@@ -87,6 +88,7 @@ fn dispatch(cli: Cli, call: &Call) -> Result<Answer, CliError> {
         Command::Scout(scout::ScoutCommand::Diff(args)) => inventory::diff(&args),
         Command::Scout(scout::ScoutCommand::Snapshot(args)) => inventory::snapshot(&args),
         Command::Scout(scout::ScoutCommand::Signal(args)) => scout::signal(&args),
+        Command::Run(RunCommand::Seal(args)) => run_seal::seal(&args),
         Command::Trace(TraceCommand::Verify(args)) => trace::verify(args),
         Command::Verify(args) => verify::verify(args),
         Command::Version => version::version(),
