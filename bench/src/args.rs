@@ -18,6 +18,8 @@ pub(crate) enum Bench {
     Exec(ExecArgs),
     /// Measure decisions of the compiled policy
     Gate(GateArgs),
+    /// Measure how fast recorded intents are judged again
+    Regress(RegressArgs),
     /// Be the measured program (used by `exec`)
     Probe(ProbeArgs),
 }
@@ -75,6 +77,18 @@ pub(crate) struct GateArgs {
     /// Timed decisions per class
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     pub(crate) decisions: u64,
+    #[command(flatten)]
+    pub(crate) report: ReportOptions,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct RegressArgs {
+    /// Recorded intents
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub(crate) intents: usize,
+    /// Rounds
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) rounds: usize,
     #[command(flatten)]
     pub(crate) report: ReportOptions,
 }

@@ -1,7 +1,7 @@
 //! Benchmarks of gait.
 //!
 //! `gait-bench exec` runs programs natively and under `gait exec`, interleaved, and reports medians and spread;
-//! `gait-bench gate` times the compiled policy alone. `gait-bench probe` is the small program that `exec` measures
+//! `gait-bench gate` times the compiled policy alone, `gait-bench regress` the judging of recorded sessions. `gait-bench probe` is the small program that `exec` measures
 //! system calls with; it is the same binary so that nothing else needs to be built.
 //!
 //! Timings depend on the host and on what else it does: a missed budget is printed, and fails the run only with
@@ -15,6 +15,7 @@ mod error;
 mod exec;
 mod gate;
 mod probe;
+mod regress;
 mod report;
 mod stats;
 
@@ -42,6 +43,7 @@ fn run(bench: Bench) -> Result<ExitCode, BenchError> {
     match bench {
         Bench::Exec(args) => deliver(&exec::measure(&args)?, &args.report),
         Bench::Gate(args) => deliver(&gate::measure(&args)?, &args.report),
+        Bench::Regress(args) => deliver(&regress::measure(&args)?, &args.report),
         Bench::Probe(args) => {
             let line = probe::run(&args)?;
             writeln!(std::io::stdout(), "{line}").map_err(|e| BenchError::io("stdout", e))?;

@@ -65,7 +65,9 @@ impl Suite {
 
     /// Returns the directory of a fixture; its name was checked.
     pub(super) fn fixture_directory(&self, name: &str) -> PathBuf {
-        self.root.join(FIXTURES).join(name)
+        // Without the `./` that nobody would write.
+        let root = if self.root == Path::new(".") { Path::new("") } else { &self.root };
+        root.join(FIXTURES).join(name)
     }
 
     /// Reads a fixture.
