@@ -17,6 +17,7 @@ mod harness;
 mod keys;
 mod races;
 mod reads;
+mod regress;
 mod session;
 mod supervisor;
 mod terminal;
