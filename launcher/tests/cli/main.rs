@@ -10,4 +10,5 @@ mod evidence;
 mod gate;
 mod keys;
 mod policy;
+mod regress;
 mod sandbox;
