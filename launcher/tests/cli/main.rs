@@ -12,6 +12,7 @@ mod gate;
 mod keys;
 mod policy;
 mod receipt;
+mod regress;
 mod run;
 mod sandbox;
 mod schemas;
