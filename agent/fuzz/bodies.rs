@@ -33,7 +33,12 @@ pub(crate) struct Target {
 
 /// Every target of this crate.
 pub(crate) const TARGETS: &[Target] = &[
-    Target { name: "policy", body: policy, seeds: &["policies", "agent/tests/vectors/inputs"], mutations: 600 },
+    Target {
+        name: "policy",
+        body: policy,
+        seeds: &["policies", "agent/tests/vectors/inputs"],
+        mutations: 600,
+    },
     Target {
         name: "intent",
         body: intent,
@@ -46,10 +51,18 @@ pub(crate) const TARGETS: &[Target] = &[
     Target {
         name: "trace",
         body: trace,
-        seeds: &["docs/contracts/fixtures/v1/trace_record/valid", "docs/contracts/fixtures/v1/trace_record/invalid"],
+        seeds: &[
+            "docs/contracts/fixtures/v1/trace_record/valid",
+            "docs/contracts/fixtures/v1/trace_record/invalid",
+        ],
         mutations: 6000,
     },
-    Target { name: "journal_line", body: journal_line, seeds: &["agent/fuzz/seeds/journal_line"], mutations: 6000 },
+    Target {
+        name: "journal_line",
+        body: journal_line,
+        seeds: &["agent/fuzz/seeds/journal_line"],
+        mutations: 6000,
+    },
     Target {
         name: "document",
         body: document,
@@ -81,7 +94,12 @@ pub(crate) const TARGETS: &[Target] = &[
         seeds: &["agent/fuzz/seeds/runpack_entry"],
         mutations: 800,
     },
-    Target { name: "key", body: key, seeds: &["agent/fuzz/seeds/key", "docs/contracts/fixtures/v1/public.key"], mutations: 3000 },
+    Target {
+        name: "key",
+        body: key,
+        seeds: &["agent/fuzz/seeds/key", "docs/contracts/fixtures/v1/public.key"],
+        mutations: 3000,
+    },
 ];
 
 /// Policy text: parsed, and if it is a policy, digested, compiled and asked.

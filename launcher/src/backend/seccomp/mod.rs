@@ -15,6 +15,9 @@ mod resolve;
 mod supervisor;
 mod task;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use calls::shebang;
+
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Mutex;
 
