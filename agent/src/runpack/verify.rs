@@ -15,12 +15,13 @@ use zip::ZipArchive;
 
 use super::archive::{ArchiveLimits, Layout, ScanError, Unpacked, each_line, scan};
 use super::check::{Findings, JournalCheck, JournalFacts, TraceCheck, Traces};
+use super::document::generation_reason;
 use super::manifest::{
-    COVERAGE, INTENTS, JOURNAL, JOURNAL_DIGEST, MANIFEST, Manifest, REFERENCE_FILES, RESULTS, RUN,
+    COVERAGE, INTENTS, JOURNAL, JOURNAL_DIGEST, MANIFEST, Manifest, REFERENCE_FILES, REFS, RESULTS, RUN,
     SESSION_FILES, TRACES, digests,
 };
 use super::reason::{Finding, Reason};
-use super::record::Run;
+use super::record::{Refs, Run};
 use crate::schema;
 use crate::sign::{Digest, Limits, SignatureError, VerifyKey, canonical, parse_strict};
 use crate::timestamp::Timestamp;
@@ -244,7 +245,7 @@ impl Verifier<'_> {
 
         let mut actual = BTreeMap::new();
         let mut bodies = BTreeMap::new();
-        for name in [COVERAGE, JOURNAL_DIGEST, RUN] {
+        for name in [COVERAGE, JOURNAL_DIGEST, REFS, RUN] {
             if let Some((bytes, digest)) = self.document(archive, name) {
                 actual.insert(name.to_owned(), digest);
                 bodies.insert(name, bytes);
@@ -254,6 +255,10 @@ impl Verifier<'_> {
             self.session(archive, &manifest.run_id, key.as_ref(), &mut actual, &bodies);
         }
         self.check_run(&manifest, bodies.get(RUN).map(Vec::as_slice));
+        if let Some(reason) = bodies.get(REFS).and_then(|it| generation_reason::<Refs>(it, &manifest.run_id))
+        {
+            self.found.add(reason, REFS);
+        }
         self.hashes(archive, &files, actual);
     }
 
@@ -471,11 +476,8 @@ impl Verifier<'_> {
 
     fn check_run(&mut self, manifest: &Manifest, bytes: Option<&[u8]>) {
         let Some(bytes) = bytes else { return };
-        let limits = Limits { bytes: bytes.len(), depth: 16 };
-        let run =
-            parse_strict(bytes, limits).ok().and_then(|value| serde_json::from_value::<Run>(value).ok());
-        if run.is_none_or(|run| run.run_id != manifest.run_id) {
-            self.found.add(Reason::RunMismatch, RUN);
+        if let Some(reason) = generation_reason::<Run>(bytes, &manifest.run_id) {
+            self.found.add(reason, RUN);
         }
     }
 
