@@ -220,7 +220,8 @@ proptest! {
 #[test]
 fn a_thousand_mistakes_in_one_line() {
     let keys: String = (0..20_000).map(|at| format!("k{at}: 1, ")).collect();
-    let errors = Policy::parse("p.yaml", &format!("{{{keys}default_verdict: block}}\n")).expect_err("mistakes");
+    let errors =
+        Policy::parse("p.yaml", &format!("{{{keys}default_verdict: block}}\n")).expect_err("mistakes");
     assert_eq!(errors.errors().len(), 101);
     let text = errors.to_string();
     assert!(text.len() < 100 * 700, "{}", text.len());
