@@ -16,6 +16,9 @@ mod resolve;
 pub(in crate::backend) mod supervisor;
 mod task;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use calls::shebang;
+
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex};
 

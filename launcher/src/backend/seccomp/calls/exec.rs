@@ -132,7 +132,7 @@ fn head(fd: &OwnedFd) -> Result<Vec<u8>, Stop> {
 }
 
 /// Returns the interpreter of a script and whether it has an argument, by the rules of `fs/binfmt_script.c`.
-fn shebang(head: &[u8]) -> Option<(&[u8], bool)> {
+pub(crate) fn shebang(head: &[u8]) -> Option<(&[u8], bool)> {
     let line = head.strip_prefix(b"#!")?;
     let line = line.split(|&b| b == b'\n').next().unwrap_or(line);
     let blank = |b: &u8| matches!(b, b' ' | b'\t');

@@ -7,6 +7,9 @@ mod net;
 mod open;
 mod process;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use exec::shebang;
+
 use std::rc::Rc;
 
 use gait_agent::action::{Action, Object};
