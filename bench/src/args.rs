@@ -20,6 +20,8 @@ pub(crate) enum Bench {
     Exec(ExecArgs),
     /// Measure decisions of the compiled policy
     Gate(GateArgs),
+    /// Measure the signal report over many runpacks
+    Signal(SignalArgs),
     /// Be the measured program (used by `exec`)
     Probe(ProbeArgs),
 }
@@ -95,6 +97,15 @@ pub(crate) struct GateArgs {
     /// Timed decisions per class
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     pub(crate) decisions: u64,
+    #[command(flatten)]
+    pub(crate) report: ReportOptions,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct SignalArgs {
+    /// Rounds; the median counts
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) rounds: usize,
     #[command(flatten)]
     pub(crate) report: ReportOptions,
 }

@@ -238,6 +238,7 @@ fn record(
         coverage_digest: Digest::sha256(coverage),
         program: b"/usr/bin/make".to_vec(),
         command_digest: Digest::sha256(b"make\0"),
+        circumstances: None,
     };
     let policy = Digest::sha256(b"policy");
     let mut recorder =

@@ -10,6 +10,9 @@ pub mod cli;
 pub mod input;
 pub mod keyring;
 pub mod policy_source;
+#[cfg(feature = "fake")]
+#[doc(hidden)]
+pub mod rehearsal;
 pub mod run_id;
 pub mod session_config;
 pub mod toolgate;

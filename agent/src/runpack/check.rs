@@ -222,6 +222,8 @@ pub(super) struct JournalFacts {
     pub(super) totals: Totals,
     pub(super) losses: u64,
     pub(super) approvals: u64,
+    /// Decisions that it tells of.
+    pub(super) recorded: u64,
     pub(super) start: Option<Line>,
     pub(super) end: Option<Line>,
 }
@@ -388,6 +390,7 @@ impl<'a> JournalCheck<'a> {
             totals: self.totals,
             losses: self.losses,
             approvals: self.approvals,
+            recorded: self.recorded,
             start: self.start,
             end: self.end,
         }

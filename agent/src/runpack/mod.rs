@@ -8,6 +8,7 @@ mod archive;
 mod check;
 mod derive;
 mod diff;
+mod document;
 mod lines;
 mod manifest;
 mod read;
@@ -16,6 +17,7 @@ mod record;
 mod reduce;
 mod replay;
 mod report;
+mod unfinished;
 mod verify;
 mod write;
 
@@ -30,5 +32,6 @@ pub use record::{
 pub use reduce::{Predicate, ReduceReport, Reduced, UnknownPredicate, reduce};
 pub use replay::{Replay, ReplayStep, StubType, replay};
 pub use report::{ExecEvidence, HashMismatch, SignatureStatus, VerifyReport};
+pub use unfinished::{Unfinished, UnfinishedError, examine};
 pub use verify::{VerifyError, VerifyOptions, verify, verify_seal};
 pub use write::{SealError, SessionFiles, SessionRun, pack, seal};

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use serde::Deserialize;
@@ -211,6 +211,40 @@ impl Runpack {
         Ok(bytes)
     }
 
+    /// Hands the intents to `each`, in order and one at a time.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a line cannot be read.
+    pub fn each_intent(&mut self, mut each: impl FnMut(IntentEntry)) -> Result<(), ReadError> {
+        self.lines(INTENTS, |bytes| serde_json::from_slice(bytes).map(&mut each))
+    }
+
+    /// Hands the results to `each`, in order and one at a time.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a line cannot be read.
+    pub fn each_result(&mut self, mut each: impl FnMut(ResultEntry)) -> Result<(), ReadError> {
+        self.lines(RESULTS, |bytes| serde_json::from_slice(bytes).map(&mut each))
+    }
+
+    /// Reads the first line of the journal alone: the start of the session.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it cannot be read.
+    pub fn session_start(&mut self) -> Result<Line, ReadError> {
+        let entry = || JOURNAL.to_owned();
+        let failed = |source| ReadError::Entry { entry: entry(), source };
+        let file = self.archive.by_name(JOURNAL).map_err(|error: ZipError| failed(error.into()))?;
+        let mut line = Vec::new();
+        let limit = Limits::LINE.bytes as u64 + 1;
+        BufReader::new(file.take(limit)).read_until(b'\n', &mut line).map_err(failed)?;
+        Line::parse(line.strip_suffix(b"\n").unwrap_or(&line))
+            .map_err(|source| ReadError::Shape { entry: entry(), source })
+    }
+
     /// Hands the lines of the journal to `each`, in order.
     ///
     /// # Errors
@@ -218,6 +252,18 @@ impl Runpack {
     /// Fails if a line cannot be read.
     pub fn journal(&mut self, mut each: impl FnMut(Line)) -> Result<(), ReadError> {
         self.lines(JOURNAL, |bytes| Line::parse(bytes).map(&mut each))
+    }
+
+    /// Hands the lines of `traces.jsonl` to `each`, as they are.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a line cannot be read, or `each` refuses one.
+    pub fn trace_lines(
+        &mut self,
+        each: impl FnMut(&[u8]) -> Result<(), serde_json::Error>,
+    ) -> Result<(), ReadError> {
+        self.lines(TRACES, each)
     }
 
     /// Hands the decisions of a session to `each`, in the order of their first occurrence.

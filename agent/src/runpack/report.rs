@@ -61,6 +61,8 @@ pub struct ExecEvidence {
     pub ended_at: Option<Timestamp>,
     /// How the workload ended, such as `exited:0`.
     pub ending: Option<String>,
+    /// When it was sealed, where not by the session itself: whether the journal's end is missing cannot be told then.
+    pub sealed_later: Option<Timestamp>,
     /// Distinct decisions.
     pub traces: u64,
     /// Lines of the journal.

@@ -22,10 +22,11 @@ use super::manifest::{
     SESSION_FILES, TRACES, digests,
 };
 use super::reason::Reason;
-use super::record::Run;
+use super::record::{Run, UNFINISHED};
 use super::report::{ExecEvidence, HashMismatch, SignatureStatus, VerifyReport};
 use crate::schema;
 use crate::sign::{Digest, Limits, SignatureError, VerifyKey, canonical, parse_strict};
+use crate::timestamp::Timestamp;
 
 /// More signatures than this are an attack on the verifier's time.
 const MAX_SIGNATURES: usize = 16;
@@ -359,7 +360,9 @@ impl Verifier<'_> {
             actual.insert(name.to_owned(), digest);
         }
         self.seals(&journal, actual, bodies);
-        self.report.exec = Some(evidence(&traces, journal));
+        let mut exec = evidence(&traces, journal);
+        exec.sealed_later = bodies.get(RUN).and_then(|bytes| sealed_later(bytes));
+        self.report.exec = Some(exec);
     }
 
     /// Checks the trace records.
@@ -462,6 +465,14 @@ fn digest(file: &File, layout: &Layout, name: &str) -> Option<io::Result<Digest>
     open(layout, &mut archive, name).map(|entry| entry.and_then(Unpacked::finish))
 }
 
+/// Returns when a runpack was sealed whose session did not do it: the timeline has an end without an ending.
+fn sealed_later(run: &[u8]) -> Option<Timestamp> {
+    let run: Run = serde_json::from_slice(run).ok()?;
+    let end =
+        run.timeline?.into_iter().find(|event| event.event == "end" && event.reference == UNFINISHED)?;
+    Some(end.ts)
+}
+
 fn evidence(traces: &Traces, journal: JournalFacts) -> ExecEvidence {
     let (start, end) = (journal.start, journal.end);
     ExecEvidence {
@@ -471,6 +482,7 @@ fn evidence(traces: &Traces, journal: JournalFacts) -> ExecEvidence {
         backend: start.and_then(|line| line.backend),
         ended_at: end.as_ref().map(|line| line.at),
         ending: end.and_then(|line| line.ending),
+        sealed_later: None,
         traces: traces.len(),
         lines: journal.lines,
         totals: journal.totals,

@@ -3,11 +3,13 @@
 //! The session owns one [`Recorder`]; `gait gate eval` makes single [`TraceRecord`]s; [`crate::runpack`] seals and
 //! verifies both. Nothing here reads a clock: the caller says when an event was seen.
 
+mod circumstances;
 mod journal;
 mod record;
 mod recorder;
 mod verify;
 
+pub use circumstances::Circumstances;
 pub(crate) use journal::intent_id;
 pub use journal::{Counted, Ending, Journal, Line, LineKind, Totals, cut_torn_line};
 pub use record::{Answer, Approval, ApprovalRecord, Scope, TraceId, TraceRecord, TraceTarget};

@@ -49,7 +49,7 @@ pub enum Command {
     /// Judges tool calls.
     #[command(subcommand)]
     Gate(GateCommand),
-    /// Makes signing keys.
+    /// Makes and checks signing keys.
     #[command(subcommand)]
     Keys(KeysCommand),
     /// Brings a runpack into the form of this generation.
@@ -57,9 +57,15 @@ pub enum Command {
     /// Checks, tries and starts policies.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Turns runs into regression tests, and grades them.
+    #[command(subcommand)]
+    Regress(super::regress::RegressCommand),
     /// Records runs, and shows, compares and replays what they did.
     #[command(subcommand)]
     Run(RunCommand),
+    /// Finds what many runs have in common.
+    #[command(subcommand)]
+    Scout(super::scout::ScoutCommand),
     /// Checks trace records.
     #[command(subcommand)]
     Trace(TraceCommand),
@@ -175,10 +181,14 @@ pub enum BrokerKind {
 /// `gait policy …`.
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
+    /// Lays a policy file out: keys in order, clean line ends, every comment kept.
+    Fmt(super::policy_fmt::PolicyFmt),
     /// Writes a shipped policy as a file to start from.
     Init(PolicyInit),
     /// Judges one intent by a policy and leaves nothing behind; exit codes as of gate eval.
     Test(PolicyTest),
+    /// Says of which intents a changed policy would say something else.
+    Simulate(super::policy_simulate::PolicySimulate),
     /// Checks a policy and reports every mistake in it at once.
     Validate(PolicyValidate),
 }
@@ -241,6 +251,10 @@ pub struct Why {
 pub enum KeysCommand {
     /// Makes an Ed25519 key pair and writes it as two files that only the owner can read.
     Init(KeysInit),
+    /// Makes a further key pair with the time in its name; the pairs before stay.
+    Rotate(super::keys::KeysRotate),
+    /// Checks that keys are keys, and that two halves belong together.
+    Verify(super::keys::KeysVerify),
 }
 
 /// Flags of `gait keys init`.
@@ -272,6 +286,8 @@ pub enum RunCommand {
     Reduce(super::run::RunReduce),
     /// Goes through a run again with recorded results and stand-ins; nothing is executed.
     Replay(super::run::RunReplay),
+    /// Seals what a session left whose guard was killed, as aborted, after checking that nobody changed it.
+    Seal(super::run_seal::Seal),
 }
 
 /// Which run `gait run …` is about.

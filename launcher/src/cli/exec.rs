@@ -4,17 +4,19 @@ use std::ffi::{CString, OsString};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use gait_agent::gate::Verdict;
-use gait_agent::intent::{Capture, SessionFacts, path_text};
+use gait_agent::intent::{Capture, RAW_ARGV_BYTES, SessionFacts, path_text};
 use gait_agent::policy::CompiledPolicy;
 use gait_agent::sign::{Digest, SigningKey};
-use gait_agent::trace::{Ending, RecorderOptions, Totals};
+use gait_agent::trace::{Circumstances, Ending, RecorderOptions, Totals};
 use serde_json::{Map, Value, json};
 
 use super::{Answer, CliError, ErrorCode};
-use crate::backend::seccomp::Workload;
+use crate::backend::StartError;
+use crate::backend::seccomp::{Seccomp, Workload};
 use crate::exec::command::{self, CommandError};
 use crate::exec::environment;
 use crate::exec::evidence::{EvidenceError, Identity, RunDirectory};
@@ -125,8 +127,9 @@ pub(super) fn exec(args: &Exec, json: bool) -> Result<Answer, CliError> {
         run_id: run_id.clone(),
     };
     let out_dir = absolute(&args.out_dir)?;
-    let policy =
-        session_config::load(&PolicyChoice { name: &args.policy, facts: &facts, out_dir: &out_dir })?;
+    let choice = PolicyChoice { name: &args.policy, facts: &facts, out_dir: &out_dir };
+    let policy = session_config::load(&choice)?;
+    let circumstances = circumstances(args, &choice)?;
     session_config::check_enforceable(&policy)?;
     outside_of_a_session()?;
     let key = || load_key(args);
@@ -137,6 +140,7 @@ pub(super) fn exec(args: &Exec, json: bool) -> Result<Answer, CliError> {
         policy_digest: policy.policy().digest(),
         program: workload.program.as_bytes().to_vec(),
         command_digest: command_digest(&args.command),
+        circumstances,
         options: RecorderOptions {
             capture: match args.capture {
                 CaptureMode::Reference => Capture::Reference,
@@ -147,15 +151,15 @@ pub(super) fn exec(args: &Exec, json: bool) -> Result<Answer, CliError> {
         },
     };
     let run = RunDirectory::create(&out_dir, &run_id).map_err(evidence_error)?;
+    let (policy, hidden) = (Arc::new(policy), hidden(args));
+    let backend = Seccomp::new(workload, Arc::clone(&policy), hidden.clone(), args.simulate, json);
     let plan = Plan {
-        workload,
-        hidden: hidden(args),
+        backend: Box::new(backend),
         policy,
+        hidden,
         identity,
-        simulate: args.simulate,
         allow_degraded: args.allow_degraded,
         run,
-        keep_stdout: json,
     };
     let outcome = session::run(plan, || key().map_err(|error| error.text())).map_err(session_error)?;
     answer(args, &run_id, outcome)
@@ -201,6 +205,28 @@ fn hidden(args: &Exec) -> Vec<Vec<u8>> {
     let named = args.private_key.as_deref().map(session_config::resolve);
     hidden.extend(named.map(|path| path.into_os_string().into_encoded_bytes()));
     hidden
+}
+
+/// What the session's actions can be judged again with.
+fn circumstances(args: &Exec, choice: &PolicyChoice<'_>) -> Result<Circumstances, CliError> {
+    let vars = session_config::vars_of(choice);
+    let directory =
+        std::env::current_dir().map_err(|error| CliError::input("the working directory").because(error))?;
+    let text = |word: &OsString| path_text(word.as_bytes()).into_owned();
+    let bytes: usize = args.command.iter().map(|word| word.len() + 1).sum();
+    let kept = args.capture == CaptureMode::Raw && bytes <= RAW_ARGV_BYTES;
+    Ok(Circumstances {
+        command: kept.then(|| args.command.iter().map(text).collect()),
+        directory: path_text(session_config::resolve(&directory).as_os_str().as_bytes()).into_owned(),
+        home: vars.home,
+        identity: choice.facts.identity.clone(),
+        policy: choice.name.to_owned(),
+        protect: vars.protect,
+        run_dir: vars.run_dir,
+        tmp: vars.tmp,
+        uid: vars.uid.to_string(),
+        workspace: choice.facts.workspace.clone(),
+    })
 }
 
 fn load_key(args: &Exec) -> Result<SigningKey, CliError> {
@@ -272,20 +298,25 @@ fn evidence_error(error: EvidenceError) -> CliError {
     }
 }
 
-fn session_error(error: SessionError) -> CliError {
+pub(crate) fn session_error(error: SessionError) -> CliError {
     let busy = "another seccomp listener is installed on this process (a sandbox or another gait); run gait outside of it";
     match error {
-        SessionError::Start { step: Step::Filter, errno: Errno(libc::EBUSY) } => {
+        SessionError::Start(StartError::Step { step: Step::Filter, errno: Errno(libc::EBUSY) }) => {
             CliError::new(ErrorCode::DependencyMissing, error.to_string()).hint(busy)
         }
-        SessionError::Start { step: Step::Filter | Step::Landlock | Step::Listener, .. } => {
-            CliError::new(ErrorCode::DependencyMissing, error.to_string())
-                .hint("`gait doctor` says what this host lacks")
-        }
+        SessionError::Start(StartError::Step {
+            step: Step::Filter | Step::Landlock | Step::Listener,
+            ..
+        }) => CliError::new(ErrorCode::DependencyMissing, error.to_string())
+            .hint("`gait doctor` says what this host lacks"),
+        SessionError::Disagreement { .. } => CliError::new(ErrorCode::InternalFailure, error.to_string())
+            .hint("report it with the runpack: either the backend or the rules it was given are wrong"),
         SessionError::Degraded(_) => CliError::new(ErrorCode::DependencyMissing, error.to_string())
             .hint("use a newer kernel, or accept it with --allow-degraded; `gait doctor` tells more"),
         SessionError::Evidence(inner) => {
-            CliError::new(ErrorCode::ExecFailed, "evidence cannot be written, so the workload was ended")
+            let said =
+                "evidence cannot be written, so the workload was ended (fail_closed_journal_unavailable)";
+            CliError::new(ErrorCode::ExecFailed, said)
                 .because(inner)
                 .hint("free some space or choose another --out-dir")
         }

@@ -15,7 +15,12 @@ mod gate;
 mod keys;
 mod migrate;
 mod policy;
+mod policy_fmt;
+mod policy_simulate;
+mod regress;
 mod run;
+mod run_seal;
+mod scout;
 mod trace;
 mod verify;
 mod verify_chain;
@@ -24,4 +29,6 @@ mod why;
 
 pub use dispatch::{answer, main};
 pub use error::{CliError, ErrorCode};
+#[cfg(any(test, feature = "fake"))]
+pub(crate) use exec::session_error;
 pub use output::{Answer, Output};

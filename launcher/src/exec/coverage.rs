@@ -2,10 +2,14 @@
 //!
 //! It is written from what the start of the session could install, never from a version number.
 
+use std::collections::BTreeMap;
+
 use gait_agent::endpoint::{CATALOG, EndpointClass, Treatment};
 use gait_agent::policy::ReadEvidence;
 use gait_agent::schema;
 use serde::Serialize;
+
+use crate::backend::BackendKind;
 
 /// What the seccomp backend could install.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,16 +41,23 @@ pub(crate) struct Coverage {
     schema_version: &'static str,
     backend: &'static str,
     mode: &'static str,
-    classes: std::collections::BTreeMap<&'static str, Level>,
-    floor: &'static str,
-    scope: &'static str,
-    wait_killable: bool,
-    sync_wake_up: bool,
+    classes: BTreeMap<&'static str, Level>,
+    #[serde(flatten)]
+    installed: Option<SeccompFacts>,
     /// `exec.evidence.reads` of the policy: exact, named, or off.
     reads: &'static str,
     rows: Vec<Row>,
     /// What is weaker here than on a kernel with everything; empty where nothing is.
     degraded: Vec<&'static str>,
+}
+
+/// What only the seccomp backend tells.
+#[derive(Debug, Serialize)]
+struct SeccompFacts {
+    floor: &'static str,
+    scope: &'static str,
+    wait_killable: bool,
+    sync_wake_up: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -58,8 +69,7 @@ struct Row {
     note: &'static str,
 }
 
-/// Returns what is weaker than it could be.
-pub(crate) fn degraded(installed: Installed) -> Vec<&'static str> {
+fn degraded(installed: Installed) -> Vec<&'static str> {
     let mut list = Vec::new();
     if !installed.floor {
         list.push("no Landlock floor: a mistake of the supervisor is not bounded by the kernel");
@@ -73,31 +83,56 @@ pub(crate) fn degraded(installed: Installed) -> Vec<&'static str> {
     list
 }
 
-/// Describes a session on the seccomp backend.
-pub(crate) fn seccomp(installed: Installed, simulate: bool, reads: ReadEvidence) -> Coverage {
-    let level = if simulate { Level::Observed } else { Level::Enforced };
-    let treatment = |treatment| match treatment {
-        Treatment::OnBehalf => "on_behalf",
-        Treatment::Verified => "verified",
-        Treatment::Scalar => "scalar",
-        Treatment::Refused => "refused",
-    };
-    let word = |on: bool| if on { "landlock" } else { "absent" };
-    Coverage {
-        schema_id: schema::COVERAGE,
-        schema_version: schema::VERSION,
-        backend: "seccomp",
-        mode: if simulate { "simulate" } else { "enforce" },
-        classes: EndpointClass::KERNEL.into_iter().map(|class| (class.as_str(), level)).collect(),
-        floor: word(installed.floor),
-        scope: word(installed.scope),
-        wait_killable: installed.killable,
-        sync_wake_up: installed.sync,
-        reads: reads.as_str(),
-        rows: CATALOG
-            .iter()
-            .map(|row| Row { id: row.id, level, treatment: treatment(row.treatment), note: row.note })
-            .collect(),
-        degraded: if simulate { vec!["simulation: nothing is stopped"] } else { degraded(installed) },
+impl Coverage {
+    /// Describes a session of which every row is covered as the catalogue says.
+    fn whole(backend: BackendKind, simulate: bool, reads: ReadEvidence) -> Self {
+        let level = if simulate { Level::Observed } else { Level::Enforced };
+        let treatment = |treatment| match treatment {
+            Treatment::OnBehalf => "on_behalf",
+            Treatment::Verified => "verified",
+            Treatment::Scalar => "scalar",
+            Treatment::Refused => "refused",
+        };
+        Self {
+            schema_id: schema::COVERAGE,
+            schema_version: schema::VERSION,
+            backend: backend.as_str(),
+            mode: if simulate { "simulate" } else { "enforce" },
+            classes: EndpointClass::KERNEL.into_iter().map(|class| (class.as_str(), level)).collect(),
+            installed: None,
+            reads: reads.as_str(),
+            rows: CATALOG
+                .iter()
+                .map(|row| Row { id: row.id, level, treatment: treatment(row.treatment), note: row.note })
+                .collect(),
+            degraded: if simulate { vec!["simulation: nothing is stopped"] } else { Vec::new() },
+        }
+    }
+
+    /// Describes a session on the seccomp backend.
+    pub(crate) fn seccomp(installed: Installed, simulate: bool, reads: ReadEvidence) -> Self {
+        let word = |on: bool| if on { "landlock" } else { "absent" };
+        let mut coverage = Self::whole(BackendKind::Seccomp, simulate, reads);
+        coverage.installed = Some(SeccompFacts {
+            floor: word(installed.floor),
+            scope: word(installed.scope),
+            wait_killable: installed.killable,
+            sync_wake_up: installed.sync,
+        });
+        if !simulate {
+            coverage.degraded = degraded(installed);
+        }
+        coverage
+    }
+
+    /// Describes a session on a scripted kernel.
+    #[cfg(any(test, feature = "fake"))]
+    pub(crate) fn fake(simulate: bool, reads: ReadEvidence) -> Self {
+        Self::whole(BackendKind::Fake, simulate, reads)
+    }
+
+    /// Returns what is weaker here than it could be, and not so because nothing is to be stopped anyway.
+    pub(crate) fn weaknesses(&self) -> &[&'static str] {
+        if self.mode == "simulate" { &[] } else { &self.degraded }
     }
 }

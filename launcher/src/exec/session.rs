@@ -1,9 +1,10 @@
-//! The guard: starts the supervisor, keeps terminal and signals as the workload would have them without gait, writes the
+//! The guard: starts the backend, keeps terminal and signals as the workload would have them without gait, writes the
 //! evidence, and seals it.
 
 use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gait_agent::gate::{Decision, Verdict};
@@ -12,20 +13,14 @@ use gait_agent::runpack::Sealed;
 use gait_agent::sign::SigningKey;
 use gait_agent::trace::{Ending, JournalSummary};
 
-use super::coverage::{self, Installed};
 use super::event::{Approval, Event};
 use super::evidence::{self, Evidence, EvidenceError, Identity, RunDirectory};
-use super::reaper;
-use super::status::{Status, Step};
-use crate::approval::prompt;
-use crate::backend::seccomp::{self, Supervision, Workload};
-use crate::sys::process::{self, Change, Fork};
-use crate::sys::ring::{self, Consumer};
-use crate::sys::{Errno, SyscallError, signal};
+use super::status::Status;
+use crate::backend::{Backend, Next, Pause, StartError};
+use crate::session_config::decide;
+use crate::sys::{Errno, Named, SyscallError, process, signal};
 
-/// How long the guard lets events gather before it looks again, while they come.
-const GATHER_MS: i32 = 4;
-/// How often evidence is handed to the operating system while events come.
+/// How long what was recorded may wait before it is handed to the operating system: what is lost if the guard is killed.
 const FLUSH: Duration = Duration::from_millis(250);
 /// Blocked actions that are told one by one; the rest is in the records.
 const TOLD: u32 = 200;
@@ -33,17 +28,14 @@ const TOLD: u32 = 200;
 /// Everything that a session is started with.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub(crate) workload: Workload,
-    pub(crate) policy: CompiledPolicy,
+    pub(crate) backend: Box<dyn Backend>,
+    pub(crate) policy: Arc<CompiledPolicy>,
     /// Paths that the workload may not even read.
     pub(crate) hidden: Vec<Vec<u8>>,
     pub(crate) identity: Identity,
-    pub(crate) simulate: bool,
     /// Accept a host on which the backend is weaker than it could be.
     pub(crate) allow_degraded: bool,
     pub(crate) run: RunDirectory,
-    /// Whether stdout is for the JSON answer besides the workload's output.
-    pub(crate) keep_stdout: bool,
 }
 
 /// How a session ended.
@@ -65,14 +57,9 @@ pub(crate) enum SessionError {
     /// A call of the guard.
     #[error(transparent)]
     Call(#[from] SyscallError),
-    /// The start failed in one of the other processes.
-    #[error("{} failed: {errno}", step.as_str())]
-    Start {
-        /// What was being done.
-        step: Step,
-        /// What the kernel answered.
-        errno: Errno,
-    },
+    /// The backend could not be set up.
+    #[error(transparent)]
+    Start(#[from] StartError),
     /// The host cannot enforce what the policy needs.
     #[error("this host is weaker than required: {0}")]
     Degraded(String),
@@ -82,35 +69,46 @@ pub(crate) enum SessionError {
     /// Evidence could not be written; the workload was ended.
     #[error("evidence cannot be written, so the workload was ended")]
     Evidence(#[source] EvidenceError),
-    /// The supervisor ended before the tree did; everything was killed.
+    /// The judging side ended before the tree did; everything was killed.
     #[error("the supervisor died; the workload was killed{}", sealed_note(.0.as_deref()))]
     SupervisorDied(Option<PathBuf>),
+    /// The kernel did something else than the policy says; everything was killed.
+    #[error("kernel and policy disagree, so the workload was ended: {what}{}", sealed_note(Some(.runpack)))]
+    Disagreement {
+        /// On what, and who says what.
+        what: String,
+        /// What was recorded.
+        runpack: PathBuf,
+    },
 }
 
-fn sealed_note(path: Option<&std::path::Path>) -> String {
+fn sealed_note(path: Option<&Path>) -> String {
     path.map_or_else(String::new, |path| format!("; what was recorded is in {}", path.display()))
 }
 
-/// The guard's ends of everything, after the supervisor was started.
+/// What the guard knows of a running session.
 struct Guard {
-    supervisor: u32,
-    events: Consumer,
-    status: OwnedFd,
     signals: OwnedFd,
-    /// Kept open as long as the guard lives: its end tells the supervisor that the guard is gone.
-    start: OwnedFd,
-    policy: CompiledPolicy,
+    policy: Arc<CompiledPolicy>,
+    hidden: Vec<Vec<u8>>,
     root: Option<u32>,
     ending: Option<Ending>,
     exec_failed: Option<Errno>,
-    supervisor_ended: Option<bool>,
     blocked: u64,
     told: u32,
-    message: Vec<u8>,
     flushed: Instant,
 }
 
-/// Runs a session. `key` is called after the supervisor has been forked, so that it never holds the key.
+/// Why nothing more is to be watched.
+#[derive(Debug)]
+enum Close {
+    /// The backend has ended, because the tree did or before it.
+    Ended { clean: bool },
+    /// The kernel decided otherwise than the gate.
+    Disagreement(String),
+}
+
+/// Runs a session. `key` is called after the judging side exists, so that it never holds the key.
 ///
 /// # Errors
 /// Where the session cannot start or be recorded; nothing of the workload is left then.
@@ -118,140 +116,56 @@ pub(crate) fn run(
     plan: Plan,
     key: impl FnOnce() -> Result<SigningKey, String>,
 ) -> Result<Outcome, SessionError> {
-    let Plan { workload, policy, hidden, identity, simulate, allow_degraded, run, keep_stdout } = plan;
-    match begin(&workload, policy, hidden, simulate, keep_stdout) {
+    let Plan { mut backend, policy, hidden, identity, allow_degraded, run } = plan;
+    let guard = Guard::new(policy, hidden)
+        .map_err(SessionError::Call)
+        .and_then(|guard| backend.install().map(|()| guard).map_err(SessionError::Start));
+    match guard {
+        Ok(guard) => guarded(guard, &mut *backend, run, identity, allow_degraded, key),
         Err(error) => {
             run.discard();
+            backend.end();
             Err(error)
         }
-        Ok(guard) => guarded(guard, run, identity, simulate, allow_degraded, key),
     }
 }
 
 fn guarded(
     mut guard: Guard,
+    backend: &mut dyn Backend,
     run: RunDirectory,
     identity: Identity,
-    simulate: bool,
     allow_degraded: bool,
     key: impl FnOnce() -> Result<SigningKey, String>,
 ) -> Result<Outcome, SessionError> {
     let begun = key().map_err(SessionError::Key).and_then(|key| {
-        let installed = guard.wait_ready()?;
-        let missing = coverage::degraded(installed);
-        if !missing.is_empty() && !simulate && !allow_degraded {
-            return Err(SessionError::Degraded(missing.join("; ")));
+        let coverage = backend.coverage()?;
+        match coverage.weaknesses() {
+            [] => Ok((key, coverage)),
+            _ if allow_degraded => Ok((key, coverage)),
+            weaknesses => Err(SessionError::Degraded(weaknesses.join("; "))),
         }
-        Ok((key, coverage::seccomp(installed, simulate, guard.policy.exec().reads)))
     });
     let (key, coverage) = match begun {
         Ok(begun) => begun,
         Err(error) => {
             run.discard();
-            guard.end_everything();
+            backend.end();
             return Err(error);
         }
     };
-    let mut evidence = match Evidence::begin(run, identity, &coverage, key) {
-        Ok(evidence) => evidence,
-        Err(error) => {
-            guard.end_everything();
-            return Err(SessionError::Evidence(error));
-        }
-    };
-    let watched =
-        guard.release_workload().map_err(EvidenceOr::Call).and_then(|()| guard.watch(&mut evidence));
+    let recorded =
+        Evidence::begin(run, identity, backend.kind(), &coverage, key).map_err(SessionError::Evidence);
+    let watched = recorded.and_then(|mut evidence| {
+        backend.release()?;
+        let close = guard.watch(backend, &mut evidence).map_err(SessionError::Evidence)?;
+        Ok((close, evidence))
+    });
     match watched {
-        Ok(()) => guard.finish(evidence),
-        Err(EvidenceOr::Evidence(error)) => {
-            guard.end_everything();
-            Err(SessionError::Evidence(error))
-        }
-        Err(EvidenceOr::Call(error)) => {
-            guard.end_everything();
-            Err(error.into())
-        }
-    }
-}
-
-enum EvidenceOr {
-    Evidence(EvidenceError),
-    Call(SyscallError),
-}
-
-impl From<EvidenceError> for EvidenceOr {
-    fn from(error: EvidenceError) -> Self {
-        Self::Evidence(error)
-    }
-}
-
-/// Makes the channels and forks the supervisor.
-fn begin(
-    workload: &Workload,
-    policy: CompiledPolicy,
-    hidden: Vec<Vec<u8>>,
-    simulate: bool,
-    keep_stdout: bool,
-) -> Result<Guard, SessionError> {
-    use crate::sys::Named;
-    let (producer, events) = ring::pair()?;
-    let (status, status_end) = process::pipe().call("pipe2")?;
-    let (start_end, start) = process::pipe().call("pipe2")?;
-    let line =
-        if prompt::terminal().is_some() { Some(process::socketpair().call("socketpair")?) } else { None };
-    let (line, line_end) = line.unzip();
-    // Orphans come here if both the supervisor and the reaper are killed.
-    process::set_subreaper().call("prctl")?;
-    let blocked = signal::Set::all();
-    let _previous = signal::set_mask(&blocked).call("sigprocmask")?;
-    let signals = signal::signalfd(&blocked).call("signalfd")?;
-    let supervisor = match process::fork().call("fork")? {
-        Fork::Child => {
-            drop((events, status, start, line, signals));
-            let supervision = Supervision {
-                policy,
-                hidden,
-                simulate,
-                events: producer,
-                status: status_end,
-                start: start_end,
-                approvals: line_end,
-            };
-            seccomp::supervise(supervision, workload)
-        }
-        Fork::Parent(pid) => pid,
-    };
-    drop((producer, status_end, start_end, line_end));
-    release_pipes(keep_stdout);
-    if let Some(line) = line {
-        let answering = std::thread::Builder::new().name("gait-approval".to_owned());
-        let spawned = answering.spawn(move || prompt::answer_all(&line));
-        drop(spawned.map_err(|_error| Errno(libc::EAGAIN)).call("clone")?);
-    }
-    Ok(Guard {
-        supervisor,
-        events,
-        status,
-        signals,
-        start,
-        policy,
-        root: None,
-        ending: None,
-        exec_failed: None,
-        supervisor_ended: None,
-        blocked: 0,
-        told: 0,
-        message: Vec::with_capacity(8192),
-        flushed: Instant::now(),
-    })
-}
-
-/// Lets go of the workload's stdin and, unless the answer goes there, stdout, so that pipes end when the workload does.
-fn release_pipes(keep_stdout: bool) {
-    if let Ok(null) = std::fs::File::options().read(true).write(true).open("/dev/null") {
-        let last = if keep_stdout { 0 } else { 1 };
-        for fd in 0..=last {
-            let _unlikely = process::replace_fd(null.as_fd(), fd).is_err();
+        Ok((close, evidence)) => guard.finish(backend, &close, evidence),
+        Err(error) => {
+            backend.end();
+            Err(error)
         }
     }
 }
@@ -262,76 +176,62 @@ fn tell(text: &str) {
 }
 
 impl Guard {
-    /// Starts the others' set-up and waits until the workload is ready to be let go.
-    fn wait_ready(&mut self) -> Result<Installed, SessionError> {
-        use crate::sys::Named;
-        process::write(self.start.as_fd(), b"s").call("write")?;
+    fn new(policy: Arc<CompiledPolicy>, hidden: Vec<Vec<u8>>) -> Result<Self, SyscallError> {
+        let blocked = signal::Set::all();
+        let _previous = signal::set_mask(&blocked).call("sigprocmask")?;
+        Ok(Self {
+            signals: signal::signalfd(&blocked).call("signalfd")?,
+            policy,
+            hidden,
+            root: None,
+            ending: None,
+            exec_failed: None,
+            blocked: 0,
+            told: 0,
+            flushed: Instant::now(),
+        })
+    }
+
+    /// Handles events, news and signals until the backend has ended and all is read.
+    fn watch(&mut self, backend: &mut dyn Backend, evidence: &mut Evidence) -> Result<Close, EvidenceError> {
+        // Whether something was recorded since evidence was handed over last.
+        let mut dirty = false;
         loop {
-            match Status::receive(&self.status) {
-                Some(Status::Ready { floor, scope, killable, sync }) => {
-                    return Ok(Installed { floor, scope, killable, sync });
+            let mut busy = false;
+            while let Some(next) = backend.next_event() {
+                match next {
+                    Next::Held(event) => self.record(&event, evidence)?,
+                    Next::Decided(event) => {
+                        if let Some(what) = self.judge_again(&event, evidence)? {
+                            return Ok(Close::Disagreement(what));
+                        }
+                    }
+                    Next::Lost { count, reason } => lose(count, &reason, evidence)?,
+                    Next::Tree(status) => {
+                        self.news(status);
+                        continue;
+                    }
+                    Next::Ended { clean } => {
+                        return Ok(Close::Ended { clean: nothing_after(backend, evidence)? && clean });
+                    }
                 }
-                Some(Status::Failed { step, errno }) => return Err(SessionError::Start { step, errno }),
-                Some(Status::Started { pid }) => self.root = Some(pid),
-                Some(_) => {}
-                None => return Err(SessionError::Start { step: Step::Process, errno: Errno(libc::ECHILD) }),
+                busy = true;
             }
-        }
-    }
-
-    /// Lets the workload's first process go on to its execve(2).
-    fn release_workload(&self) -> Result<(), SyscallError> {
-        use crate::sys::Named;
-        process::write(self.start.as_fd(), b"g").call("write").map(drop)
-    }
-
-    /// Handles events, news and signals until the supervisor has ended and all is read.
-    fn watch(&mut self, evidence: &mut Evidence) -> Result<(), EvidenceOr> {
-        loop {
-            let busy = self.drain(evidence)?;
-            if self.supervisor_ended.is_some() {
-                // What the supervisor accepted before it ended is in the ring.
-                self.drain(evidence)?;
-                self.news();
-                return Ok(());
-            }
-            if busy && self.flushed.elapsed() > FLUSH {
+            dirty |= busy;
+            if dirty && self.flushed.elapsed() >= FLUSH {
                 evidence.flush()?;
                 self.flushed = Instant::now();
+                dirty = false;
             }
-            if !busy && !self.events.may_sleep() {
-                continue;
-            }
-            let fds: [BorrowedFd<'_>; 3] = [self.signals.as_fd(), self.status.as_fd(), self.events.bell()];
-            let timeout = if busy { Some(GATHER_MS) } else { None };
-            // While events gather the bell is silent: the producer rings only for a sleeping reader.
-            let ready = process::poll(if busy { &fds[..2] } else { &fds }, timeout).unwrap_or_default();
-            if !busy {
-                self.events.awake();
-            }
-            if ready.first() == Some(&true) {
+            let pause = match (busy, dirty) {
+                (true, _) => Pause::Gather,
+                (false, true) => Pause::Until(FLUSH.saturating_sub(self.flushed.elapsed())),
+                (false, false) => Pause::Idle,
+            };
+            if backend.wait(self.signals.as_fd(), pause) {
                 self.signals();
             }
-            if ready.get(1) == Some(&true) {
-                self.news();
-            }
         }
-    }
-
-    /// Records what is in the ring; returns whether there was anything.
-    fn drain(&mut self, evidence: &mut Evidence) -> Result<bool, EvidenceError> {
-        let mut any = false;
-        let mut message = std::mem::take(&mut self.message);
-        let mut result = Ok(());
-        while result.is_ok() && self.events.pop(&mut message) {
-            any = true;
-            result = match Event::decode(&message) {
-                Some(event) => self.record(&event, evidence),
-                None => evidence.note("an event of the supervisor could not be read"),
-            };
-        }
-        self.message = message;
-        result.map(|()| any)
     }
 
     fn record(&mut self, event: &Event<'_>, evidence: &mut Evidence) -> Result<(), EvidenceError> {
@@ -348,6 +248,45 @@ impl Guard {
         Ok(())
     }
 
+    /// Judges what the kernel decided; returns on what the two disagree.
+    ///
+    /// What a backend never lets happen stands above the policy, so there is nothing to compare. Otherwise the verdicts must
+    /// be the same, and the gate's reasons are the recorded ones: the kernel knows a lowered form of the rules only.
+    fn judge_again(
+        &mut self,
+        event: &Event<'_>,
+        evidence: &mut Evidence,
+    ) -> Result<Option<String>, EvidenceError> {
+        let kernel = evidence::decision(event);
+        if kernel == Decision::NEVER {
+            return self.record(event, evidence).map(|()| None);
+        }
+        let gate = decide(&self.policy, &self.hidden, &event.action);
+        if gate.verdict() == kernel.verdict() {
+            let event = Event { decision: gate.to_u64(), ..*event };
+            return self.record(&event, evidence).map(|()| None);
+        }
+        let what = format!(
+            "{}: the kernel says {}, the policy {}{}",
+            evidence::describe(&event.action),
+            kernel.verdict(),
+            gate.verdict(),
+            self.because(gate)
+        );
+        evidence.disagree(event, kernel, &what)?;
+        Ok(Some(what))
+    }
+
+    /// Says which rule decided and where it stands, or why no rule did.
+    fn because(&self, decision: Decision) -> String {
+        let why = self.policy.explain(decision);
+        match (&why.matched_rule, &why.origin) {
+            (Some(rule), Some(origin)) => format!(" by rule {rule} ({origin})"),
+            (Some(rule), None) => format!(" by rule {rule}"),
+            (None, _) => format!(" ({})", why.reason_codes.join(", ")),
+        }
+    }
+
     /// One line per blocked action, and what to do about it.
     fn tell_blocked(&mut self, event: &Event<'_>, decision: Decision) {
         if self.told == TOLD {
@@ -358,12 +297,7 @@ impl Guard {
             return;
         }
         self.told += 1;
-        let why = self.policy.explain(decision);
-        let by = match (&why.matched_rule, &why.origin) {
-            (Some(rule), Some(origin)) => format!(" by rule {rule} ({origin})"),
-            (Some(rule), None) => format!(" by rule {rule}"),
-            (None, _) => format!(" ({})", why.reason_codes.join(", ")),
-        };
+        let by = self.because(decision);
         let answer = match event.approval {
             Approval::Unavailable => ": approval needed, nobody to ask",
             Approval::Refused => ": refused",
@@ -371,7 +305,7 @@ impl Guard {
             Approval::None | Approval::Once | Approval::Session => "",
         };
         let mut text = format!("gait: blocked {}{by}{answer}\n", evidence::describe(&event.action));
-        if let Some(hint) = &why.justification {
+        if let Some(hint) = self.policy.explain(decision).justification {
             text.push_str(&format!("hint: {hint}\n"));
         }
         let text: String =
@@ -379,21 +313,15 @@ impl Guard {
         tell(&text);
     }
 
-    /// Takes all news of the tree.
-    fn news(&mut self) {
-        while process::readable(self.status.as_fd()) {
-            match Status::receive(&self.status) {
-                Some(Status::Started { pid }) => self.root = Some(pid),
-                Some(Status::ExecFailed { errno }) => self.exec_failed = Some(errno),
-                Some(Status::Stopped { .. }) => self.stop(),
-                Some(Status::Exited { status }) => self.ending = Some(Ending::Exited(status)),
-                Some(Status::Killed { signal }) => self.ending = Some(Ending::Killed(signal)),
-                Some(Status::Failed { step, errno }) => {
-                    tell(&format!("gait: {} failed: {errno}\n", step.as_str()));
-                }
-                Some(Status::Ready { .. } | Status::TreeEnded) => {}
-                None => return,
-            }
+    fn news(&mut self, status: Status) {
+        match status {
+            Status::Started { pid } => self.root = Some(pid),
+            Status::ExecFailed { errno } => self.exec_failed = Some(errno),
+            Status::Stopped { .. } => self.stop(),
+            Status::Exited { status } => self.ending = Some(Ending::Exited(status)),
+            Status::Killed { signal } => self.ending = Some(Ending::Killed(signal)),
+            Status::Failed { step, errno } => tell(&format!("gait: {} failed: {errno}\n", step.as_str())),
+            Status::Ready { .. } | Status::TreeEnded => {}
         }
     }
 
@@ -407,47 +335,71 @@ impl Guard {
 
     fn signals(&mut self) {
         while let Some(received) = signal::next(self.signals.as_fd()) {
-            if received.signal == libc::SIGCHLD {
-                self.children();
-            } else if received.from_process {
-                // A terminal signals the whole group by itself; what a process sent to gait is meant for the workload.
-                if let Some(root) = self.root.filter(|_| self.ending.is_none()) {
-                    let _gone = process::kill(root, received.signal).is_err();
-                }
+            // A terminal signals the whole group by itself; what a process sent to gait is meant for the workload. The
+            // ends of children are the backend's business.
+            if received.from_process
+                && received.signal != libc::SIGCHLD
+                && let Some(root) = self.root.filter(|_| self.ending.is_none())
+            {
+                let _gone = process::kill(root, received.signal).is_err();
             }
         }
     }
 
-    fn children(&mut self) {
-        while let Ok(Some(change)) = process::wait_any(false) {
-            match change {
-                Change::Exited { pid, status } if pid == self.supervisor => {
-                    self.supervisor_ended = Some(status == 0);
-                }
-                Change::Killed { pid, .. } if pid == self.supervisor => self.supervisor_ended = Some(false),
-                _ => {}
-            }
+    fn finish(
+        self,
+        backend: &mut dyn Backend,
+        close: &Close,
+        mut evidence: Evidence,
+    ) -> Result<Outcome, SessionError> {
+        let whole = matches!(close, Close::Ended { clean: true }) && self.ending.is_some();
+        if !whole {
+            backend.end();
         }
-    }
-
-    /// Ends all processes of the session.
-    fn end_everything(&mut self) {
-        self.events.close();
-        let _gone = process::kill(self.supervisor, libc::SIGKILL).is_err();
-        let _unlikely = reaper::kill_descendants().is_err();
-    }
-
-    fn finish(mut self, mut evidence: Evidence) -> Result<Outcome, SessionError> {
-        let died = self.supervisor_ended != Some(true) || self.ending.is_none();
-        if died {
-            self.end_everything();
-            evidence.note("the supervisor died; the workload was killed").map_err(SessionError::Evidence)?;
+        if !whole && matches!(close, Close::Ended { .. }) {
+            let text = "the supervisor died; the workload was killed";
+            evidence.note(text).map_err(SessionError::Evidence)?;
         }
-        let ending = if died { Ending::Aborted } else { self.ending.unwrap_or(Ending::Aborted) };
+        let ending = self.ending.filter(|_| whole).unwrap_or(Ending::Aborted);
         let (summary, sealed, runpack) = evidence.seal(ending).map_err(SessionError::Evidence)?;
-        if died {
-            return Err(SessionError::SupervisorDied(Some(runpack)));
+        match close {
+            Close::Disagreement(what) => Err(SessionError::Disagreement { what: what.clone(), runpack }),
+            Close::Ended { .. } if !whole => Err(SessionError::SupervisorDied(Some(runpack))),
+            Close::Ended { .. } => Ok(Outcome {
+                ending,
+                summary,
+                sealed,
+                runpack,
+                blocked: self.blocked,
+                exec_failed: self.exec_failed,
+            }),
         }
-        Ok(Outcome { ending, summary, sealed, runpack, blocked: self.blocked, exec_failed: self.exec_failed })
     }
 }
+
+/// Records that actions were lost, and says so.
+fn lose(count: u64, reason: &str, evidence: &mut Evidence) -> Result<(), EvidenceError> {
+    evidence.lose(count, reason)?;
+    tell(&format!("gait: {count} actions were lost: {reason}\n"));
+    Ok(())
+}
+
+/// Whether a backend that says it has told everything really has. What comes nevertheless counts as lost: what it is worth
+/// is unclear.
+fn nothing_after(backend: &mut dyn Backend, evidence: &mut Evidence) -> Result<bool, EvidenceError> {
+    let mut count = 0;
+    while let Some(next) = backend.next_event() {
+        count += match next {
+            Next::Held(_) | Next::Decided(_) => 1,
+            Next::Lost { count, .. } => count,
+            Next::Tree(_) | Next::Ended { .. } => 0,
+        };
+    }
+    if count > 0 {
+        lose(count, "told after the end of the backend", evidence)?;
+    }
+    Ok(count == 0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -50,6 +50,7 @@ pub(crate) fn session_of(sandbox: &Sandbox, run_id: &str, events: &[Event<'_>]) 
         coverage_digest: Digest::sha256(coverage),
         program: b"/usr/bin/python3".to_vec(),
         command_digest: Digest::sha256(b"python3\0"),
+        circumstances: None,
     };
     let (journal, traces) = (dir.join("journal.jsonl"), dir.join("traces.jsonl"));
     let mut recorder = Recorder::new(
@@ -96,7 +97,7 @@ pub(crate) fn session_of(sandbox: &Sandbox, run_id: &str, events: &[Event<'_>]) 
 }
 
 /// Packs a run that a caller describes, with a result that belongs to no intent.
-fn described(sandbox: &Sandbox, key: Option<&SigningKey>) {
+pub(crate) fn described(sandbox: &Sandbox, key: Option<&SigningKey>) {
     let digest = Digest::sha256(b"{}").to_string();
     let intent = |id: &str| IntentEntry {
         intent_id: id.into(),

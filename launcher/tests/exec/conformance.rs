@@ -13,13 +13,15 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use gait_agent::endpoint::{CATALOG, Treatment};
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::evidence::Evidence;
-use crate::harness::{Outcome, STANDARD, World, is_root, probe};
+use crate::harness::{GAIT, Outcome, STANDARD, World, is_root, probe};
+use crate::scripted::Kernel;
 
 /// A scenario file.
 #[derive(Debug, Deserialize)]
@@ -285,7 +287,7 @@ fn traces_on_disk(world: &World, scenario: &Scenario) -> Vec<String> {
 }
 
 fn play(text: &str) -> Vec<String> {
-    let world = World::new();
+    let world = Arc::new(World::new());
     let outside = Outside::new();
     let scenario: Scenario =
         serde_json::from_str(&outside.fill(&world.fill(text, outside.port))).expect("a scenario");
@@ -321,6 +323,44 @@ fn play(text: &str) -> Vec<String> {
             wrong.push(run.stderr);
             break;
         }
+    }
+    if wrong.is_empty() {
+        let held = Evidence::read(&world.runpack());
+        wrong.extend(label("on the scripted kernel", play_scripted(&world, &scenario, &program, &held)));
+    }
+    wrong
+}
+
+/// Plays the scenario on the scripted kernel: the same records, and the same decisions as under the held calls.
+fn play_scripted(world: &Arc<World>, scenario: &Scenario, program: &str, held: &Evidence) -> Vec<String> {
+    let sockets = prepare(world, scenario);
+    world.forget_runs();
+    let steps = scenario.steps.iter().map(|step| step.words.clone()).collect();
+    let (runpack, errnos) = match Kernel::new(Arc::clone(world), program).play(steps) {
+        Ok(played) => played,
+        Err(error) => return vec![error],
+    };
+    drop(sockets);
+    let mut wrong = traces_on_disk(world, scenario);
+    if errnos.len() != scenario.steps.len() {
+        wrong.push(format!("{} of {} steps were played", errnos.len(), scenario.steps.len()));
+    }
+    for (step, errno) in scenario.steps.iter().zip(errnos) {
+        if let Some(errno) = errno.filter(|errno| !step.accepts(errno)) {
+            wrong.push(format!("{:?}: errno {errno}", step.words));
+        }
+    }
+    let evidence = Evidence::read(&runpack);
+    wrong.extend(missing_records(scenario, &evidence));
+    for (more, less, whose) in [(&evidence, held, "scripted kernel"), (held, &evidence, "held calls")] {
+        let known = less.decisions();
+        let alone = more.records.iter().filter(|record| !known.contains(&record.decision()));
+        wrong
+            .extend(alone.map(|record| format!("only the {whose} gave `{record}` {}", record.intent_digest)));
+    }
+    let verified = Command::new(GAIT.as_str()).arg("verify").arg(&runpack).output().expect("gait");
+    if !verified.status.success() {
+        wrong.push(String::from_utf8_lossy(&verified.stdout).into_owned());
     }
     wrong
 }

@@ -57,11 +57,16 @@ impl Evidence {
 
     /// What two equal sessions must have in common.
     pub(crate) fn decisions(&self) -> BTreeSet<(String, String)> {
-        self.records.iter().map(|record| (record.intent_digest.clone(), record.verdict.clone())).collect()
+        self.records.iter().map(Record::decision).collect()
     }
 }
 
 impl Record {
+    /// What it has in common with the same decision of another session.
+    pub(crate) fn decision(&self) -> (String, String) {
+        (self.intent_digest.clone(), self.verdict.clone())
+    }
+
     fn from_json(line: &Value) -> Self {
         let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
         let target = &line["target"];

@@ -1,13 +1,15 @@
 //! The judge: one decision per action, recorded before it takes effect.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use gait_agent::action::Action;
-use gait_agent::gate::{Decision, Verdict};
+use gait_agent::endpoint::Operation;
+use gait_agent::gate::{Decision, Limit, Verdict};
 use gait_agent::policy::CompiledPolicy;
 
 use super::supervisor::{Stop, errno_of, lock};
 use crate::approval::Desk;
+use crate::backend::limits::{Limits, Rate};
 use crate::exec::event::{Approval, Event};
 use crate::session_config::decide;
 use crate::sys::Errno;
@@ -15,26 +17,27 @@ use crate::sys::ring::Producer;
 
 /// Who made a call, and in what state it is judged.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Caller {
-    pub(super) tid: u32,
+pub(in crate::backend) struct Caller {
+    pub(in crate::backend) tid: u32,
     /// When the call was received, nanoseconds since 1970.
-    pub(super) at_ns: u64,
+    pub(in crate::backend) at_ns: u64,
     /// Whether the judging thread may wait for an answer.
-    pub(super) may_block: bool,
+    pub(in crate::backend) may_block: bool,
     /// Whether the object is known not to exist.
-    pub(super) absent: bool,
+    pub(in crate::backend) absent: bool,
 }
 
 /// Decides and records.
 #[derive(Debug)]
-pub(super) struct Judge {
-    pub(super) policy: CompiledPolicy,
+pub(in crate::backend) struct Judge {
+    pub(in crate::backend) policy: Arc<CompiledPolicy>,
     /// Paths that the workload may not even read, each with everything below it.
-    pub(super) hidden: Vec<Vec<u8>>,
+    pub(in crate::backend) hidden: Vec<Vec<u8>>,
     /// Nothing is stopped; records say so.
-    pub(super) simulate: bool,
-    pub(super) events: Mutex<Producer>,
-    pub(super) desk: Desk,
+    pub(in crate::backend) simulate: bool,
+    pub(in crate::backend) events: Mutex<Producer>,
+    pub(in crate::backend) desk: Desk,
+    pub(in crate::backend) limits: Limits,
 }
 
 impl Judge {
@@ -42,12 +45,17 @@ impl Judge {
     ///
     /// # Errors
     /// See [`super::supervisor::Worker::judge`].
-    pub(super) fn judge(
+    pub(in crate::backend) fn judge(
         &self,
         call: Caller,
         actions: &[Action<'_>],
         message: &mut Vec<u8>,
     ) -> Result<(), Stop> {
+        if let Some(rate) = &self.limits.rate
+            && !self.within(rate, actions)
+        {
+            return self.exceed(call, actions, Limit::ActionsPerSecond, message);
+        }
         // Nearly every call is one action that is allowed.
         if let [action] = actions {
             let decision = self.decide(action);
@@ -63,7 +71,12 @@ impl Judge {
         if strictest == Verdict::RequireApproval && !self.simulate {
             for ((approval, action), decision) in approvals.iter_mut().zip(actions).zip(&decisions) {
                 if decision.verdict() == strictest {
-                    *approval = self.ask(action, *decision, call.may_block)?;
+                    *approval = self.ask(action, *decision, call.may_block).inspect_err(|_slow| {
+                        // The call comes again.
+                        if let Some(rate) = &self.limits.rate {
+                            rate.give_back(actions.len());
+                        }
+                    })?;
                 }
             }
         }
@@ -81,7 +94,7 @@ impl Judge {
     }
 
     /// Decides about one action.
-    pub(super) fn decide(&self, action: &Action<'_>) -> Decision {
+    pub(in crate::backend) fn decide(&self, action: &Action<'_>) -> Decision {
         decide(&self.policy, &self.hidden, action)
     }
 
@@ -94,8 +107,34 @@ impl Judge {
         }
     }
 
+    /// Takes the actions of a call. Those of an exec are taken when it has happened: before it was asked for room.
+    fn within(&self, rate: &Rate, actions: &[Action<'_>]) -> bool {
+        if actions.first().is_some_and(|action| action.operation == Operation::Exec) {
+            rate.charge(actions.len());
+            return true;
+        }
+        rate.take(actions.len())
+    }
+
+    /// Records actions that would go beyond a limit, and returns the errno of that: it may go better later.
+    ///
+    /// # Errors
+    /// `EAGAIN`; none in a simulation.
+    pub(in crate::backend) fn exceed(
+        &self,
+        call: Caller,
+        actions: &[Action<'_>],
+        limit: Limit,
+        message: &mut Vec<u8>,
+    ) -> Result<(), Stop> {
+        for action in actions {
+            self.record(call, action, Decision::beyond(limit), Approval::None, message)?;
+        }
+        if self.simulate { Ok(()) } else { Err(Errno(libc::EAGAIN).into()) }
+    }
+
     /// Records an action that never happens, whatever the policy says, and returns its errno.
-    pub(super) fn refuse(
+    pub(in crate::backend) fn refuse(
         &self,
         call: Caller,
         action: &Action<'_>,

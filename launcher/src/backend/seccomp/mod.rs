@@ -9,20 +9,22 @@
 
 mod calls;
 mod filter;
-mod judge;
+pub(in crate::backend) mod judge;
+mod link;
 mod numbers;
 mod resolve;
-mod supervisor;
+pub(in crate::backend) mod supervisor;
 mod task;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use gait_agent::endpoint::Operation;
 use gait_agent::policy::{CompiledPolicy, ReadEvidence};
 
 use crate::approval::Desk;
 use crate::backend::floor;
+use crate::backend::limits::Limits;
 use crate::exec::event::Approval;
 use crate::exec::reaper;
 use crate::exec::status::{Status, Step};
@@ -31,6 +33,7 @@ use crate::sys::process::{self, CStringArray, Fork};
 use crate::sys::ring::Producer;
 use crate::sys::{Errno, credentials, signal};
 use judge::Judge;
+pub(crate) use link::Seccomp;
 use supervisor::Shared;
 
 /// Names the name servers, resolv.conf(5). Without it they are on this host, as for glibc.
@@ -69,7 +72,7 @@ pub(crate) struct Workload {
 /// What the supervisor is started with; all of it made by the guard before the fork.
 #[derive(Debug)]
 pub(crate) struct Supervision {
-    pub(crate) policy: CompiledPolicy,
+    pub(crate) policy: Arc<CompiledPolicy>,
     /// Paths that the workload may not even read.
     pub(crate) hidden: Vec<Vec<u8>>,
     pub(crate) simulate: bool,
@@ -136,6 +139,7 @@ fn supervise_or_fail(supervision: Supervision, workload: &Workload, news: &Owned
         mmap_exec: policy.can_block(Operation::MmapExec),
         credentials: own_credentials().is_some(),
         reads: policy.exec().reads != ReadEvidence::Off,
+        processes: policy.exec().limits.processes.is_some(),
     };
     // Where reads are not performed on the caller's behalf, the floor must hold them to the policy.
     if policy.exec().reads != ReadEvidence::Exact && !floored && !simulate {
@@ -170,7 +174,8 @@ fn supervise_or_fail(supervision: Supervision, workload: &Workload, news: &Owned
     let Some((listener, killable)) = take_listener(&hello).at(Step::Listener)? else { return Ok(()) };
     let sync = listener.set_sync_wake_up().is_ok();
     let desk = Desk::new(approvals);
-    let judge = Judge { policy, hidden, simulate, events: Mutex::new(events), desk };
+    let limits = Limits::new(policy.exec().limits, Some(tree));
+    let judge = Judge { policy, hidden, simulate, events: Mutex::new(events), desk, limits };
     let shared = Shared::new(listener, judge, tree, own_credentials(), scoped, resolv_conf);
     supervisor::start(&shared).at(Step::Process)?;
     Status::Ready { floor: floored, scope: scoped, killable, sync }.send(news.as_fd());
@@ -192,7 +197,7 @@ fn own_credentials() -> Option<task::Credentials> {
 }
 
 /// Waits for the end of the tree; delivers answers to approval questions meanwhile.
-fn attend(shared: &std::sync::Arc<Shared>, start: &OwnedFd) -> Result<(), Errno> {
+fn attend(shared: &Arc<Shared>, start: &OwnedFd) -> Result<(), Errno> {
     // A pidfd, not SIGCHLD: every traced exec raises that signal too.
     let reaper = process::pidfd_open(shared.tree)?;
     let mut message = [0u8; 16];

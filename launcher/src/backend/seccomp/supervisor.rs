@@ -5,14 +5,14 @@
 //! on threads that may. An exec is finished by a thread that traces the caller for the time of the exec.
 
 use std::collections::VecDeque;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use gait_agent::action::{Action, Host, Object};
 use gait_agent::endpoint::{EndpointClass, Operation};
-use gait_agent::gate::Verdict;
+use gait_agent::gate::{Limit, Verdict};
 use rustc_hash::FxHashMap;
 
 use super::calls::{self, ExecPlan};
@@ -39,7 +39,7 @@ const STACK: usize = 256 << 10;
 
 /// Why a call is not simply answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(in crate::backend) enum Stop {
     /// The caller gets this errno.
     Errno(Errno),
     /// The handling would block: do it again on a thread that may.
@@ -58,7 +58,7 @@ pub(super) enum Answer {
     /// With a value.
     Value(i64),
     /// With a descriptor put into the caller's table.
-    Fd { fd: std::os::fd::OwnedFd, cloexec: bool },
+    Fd { fd: OwnedFd, cloexec: bool },
     /// The kernel goes on with the call: no pointer decides.
     Continue,
     /// An exec, to be verified.
@@ -91,6 +91,8 @@ pub(super) struct Shared {
     umasks: AtomicU64,
     /// Whether the kernel itself keeps signals inside the tree.
     pub(super) signals_scoped: bool,
+    /// Whether callers are kept on our CPU while they get a descriptor. Held for as long as one is.
+    steering: RwLock<bool>,
     slow: Queue<Notification>,
     verify: Queue<(Notification, Box<ExecPlan>)>,
     /// Slow threads at work: thread id and the held call.
@@ -188,6 +190,7 @@ impl Shared {
             picked: Mutex::new(rustc_hash::FxHashSet::default()),
             umasks: AtomicU64::new(0),
             signals_scoped,
+            steering: RwLock::new(true),
             slow: Queue::new(SLOW_THREADS),
             verify: Queue::new(EXEC_THREADS),
             pending: Mutex::new(FxHashMap::default()),
@@ -210,6 +213,12 @@ impl Shared {
     /// Tells every worker that some task changed its umask.
     pub(super) fn announce_umask(&self) {
         self.umasks.fetch_add(1, Ordering::Release);
+    }
+
+    /// Leaves the CPU masks of the tree alone from now on: one of its tasks is about to set another's, and a mask that we
+    /// put back a moment later would undo that. Returns when no mask is narrowed any more.
+    pub(super) fn stop_steering(&self) {
+        *self.steering.write().unwrap_or_else(PoisonError::into_inner) = false;
     }
 
     /// Remembers a port that the kernel picked.
@@ -442,7 +451,7 @@ impl Worker {
         let listener = &self.shared.listener;
         let sent = match result {
             Ok(Answer::Value(value)) => listener.answer_value(id, value),
-            Ok(Answer::Fd { fd, cloexec }) => self.inject(id, |l| l.answer_fd(id, fd, cloexec)),
+            Ok(Answer::Fd { fd, cloexec }) => self.inject(notification, fd, cloexec),
             Ok(Answer::Continue) => listener.answer_continue(id),
             Ok(Answer::Exec(plan)) => {
                 self.shared.submit_exec(*notification, plan);
@@ -461,10 +470,11 @@ impl Worker {
     }
 
     /// Injects a descriptor; where the caller's table is full, the caller gets that errno.
-    fn inject(&self, id: u64, add: impl FnOnce(&Listener) -> Result<(), Errno>) -> Result<(), Errno> {
-        match add(&self.shared.listener) {
+    fn inject(&self, held: &Notification, fd: OwnedFd, cloexec: bool) -> Result<(), Errno> {
+        let steer = self.shared.steering.read().unwrap_or_else(PoisonError::into_inner);
+        match self.shared.listener.answer_fd(held, fd, cloexec, *steer) {
             Err(Errno(libc::ENOENT)) | Ok(()) => Ok(()),
-            Err(errno) => self.shared.listener.answer_errno(id, errno),
+            Err(errno) => self.shared.listener.answer_errno(held.id, errno),
         }
     }
 
@@ -606,6 +616,15 @@ impl Worker {
     pub(super) fn refuse(&mut self, tid: u32, action: &Action<'_>) -> Result<(), Stop> {
         let caller = self.caller(tid, false);
         self.shared.judge.refuse(caller, action, &mut self.message)
+    }
+
+    /// Records actions that would go beyond a limit.
+    ///
+    /// # Errors
+    /// As [`Self::refuse`].
+    pub(super) fn exceed(&mut self, tid: u32, actions: &[Action<'_>], limit: Limit) -> Result<(), Stop> {
+        let caller = self.caller(tid, false);
+        self.shared.judge.exceed(caller, actions, limit, &mut self.message)
     }
 
     /// As [`Self::refuse`], for an action on a path.
