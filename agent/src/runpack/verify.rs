@@ -142,19 +142,8 @@ struct Verifier<'a> {
 }
 
 impl Verifier<'_> {
-    /// Whether the unpacker sees the same entries as the strict scan.
-    fn agrees(&self, archive: &mut Unpacker<'_>) -> bool {
-        let entries = &self.layout.entries;
-        archive.len() == entries.len()
-            && entries.iter().enumerate().all(|(at, entry)| {
-                archive
-                    .by_index_raw(at)
-                    .is_ok_and(|it| it.name_raw() == entry.name.as_bytes() && it.size() == entry.size)
-            })
-    }
-
     fn contents(&mut self, file: &File, archive: &mut Unpacker<'_>) {
-        if !self.agrees(archive) {
+        if !self.layout.agrees(archive) {
             self.found.add(Reason::MalformedArchive, "directory");
             return;
         }
@@ -194,7 +183,7 @@ impl Verifier<'_> {
     }
 
     fn has_entry(&self, name: &str) -> bool {
-        self.layout.entries.iter().any(|entry| entry.name == name)
+        self.layout.has(name)
     }
 
     fn missing(&mut self, name: &str) {

@@ -10,6 +10,8 @@ mod base;
 mod docs;
 mod evidence;
 mod gate;
+mod guard;
+mod inventory;
 mod keys;
 mod policy;
 mod receipt;
