@@ -34,3 +34,11 @@ pub const COVERAGE: &str = "gait.exec.coverage";
 pub const RUN_FINGERPRINT: &str = "gait.scout.run_fingerprint";
 /// Families of runs, ranked.
 pub const SIGNAL_REPORT: &str = "gait.scout.signal_report";
+/// The fixtures of a regression suite.
+pub const REGRESS_CONFIG: &str = "gait.regress.config";
+/// One fixture.
+pub const REGRESS_FIXTURE: &str = "gait.regress.fixture";
+/// What the graders said.
+pub const REGRESS_RESULT: &str = "gait.regress.result";
+/// What a change of policy would have done to recorded runs.
+pub const REGRESS_REVIEW: &str = "gait.regress.review";

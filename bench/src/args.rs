@@ -14,6 +14,8 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
+    /// Measure `gait verify`, `gait run diff` and `gait gate eval` as processes
+    Evidence(EvidenceArgs),
     /// Measure programs under `gait exec` against native
     Exec(ExecArgs),
     /// Measure decisions of the compiled policy
@@ -70,6 +72,24 @@ impl ExecArgs {
     pub(crate) fn scaled(&self, full: usize) -> usize {
         if self.report.quick { (full / 20).max(1) } else { full }
     }
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct EvidenceArgs {
+    /// The gait binary [default: `gait` beside this program]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) gait: Option<PathBuf>,
+    /// Actions per runpack
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub(crate) actions: usize,
+    /// Runs of `verify` and `run diff`
+    #[arg(long, value_name = "N", default_value_t = 9)]
+    pub(crate) rounds: usize,
+    /// Runs of `gate eval`
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub(crate) evaluations: usize,
+    #[command(flatten)]
+    pub(crate) report: ReportOptions,
 }
 
 #[derive(Debug, ClapArgs)]

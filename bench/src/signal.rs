@@ -87,6 +87,7 @@ fn session(dir: &Path, number: usize) -> Result<PathBuf, String> {
         coverage_digest: Digest::sha256(coverage),
         program: b"/usr/bin/python3".to_vec(),
         command_digest: Digest::sha256(b"python3\0"),
+        circumstances: None,
     };
     let facts =
         SessionFacts { identity: "uid:1000".into(), workspace: "/work".into(), run_id: run_id.clone() };

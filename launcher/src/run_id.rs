@@ -86,6 +86,14 @@ pub fn find_runpack(name: &str) -> Result<PathBuf, RunpackNotFound> {
         .ok_or_else(|| RunpackNotFound(name.to_owned()))
 }
 
+/// Finds the directory of a run that was not sealed, by path or by run id.
+#[must_use]
+pub fn find_unsealed(name: &str) -> Option<PathBuf> {
+    let path =
+        if name.contains(['/', '\\']) { PathBuf::from(name) } else { Path::new(OUTPUT_DIRECTORY).join(name) };
+    path.join("journal.jsonl").is_file().then_some(path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

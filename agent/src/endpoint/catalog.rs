@@ -282,6 +282,14 @@ pub const CATALOG: &[Row] = &[
         note: "clone3 answers ENOSYS so that flags stay scalar; ioctl only those that inject input or change file systems, clone and unshare only new namespaces",
     },
     Row {
+        id: "spawn",
+        operations: &[Spawn],
+        syscalls: &["fork", "vfork"],
+        lsm: &["task_alloc"],
+        treatment: Treatment::Scalar,
+        note: "held, with clone, only where exec.limits.processes is set; below the limit they are free and not recorded",
+    },
+    Row {
         id: "ipc",
         operations: &[Ground],
         syscalls: &["mq_open", "mq_unlink"],

@@ -28,7 +28,7 @@ mod syntax;
 pub(crate) use bound::{BoundRule, clean_path, plain_name};
 
 pub use bound::{BindError, BoundPolicy, is_private};
-pub use compile::{CompileError, CompiledPolicy, Explanation};
+pub use compile::{CompileError, CompiledPolicy, Explanation, Knowledge, Unknown};
 pub use example::{Example, ExampleAction, ExampleError};
 pub use floor::Floor;
 pub use format::{FormatError, Formatted, format};

@@ -26,7 +26,7 @@ fn run_id(text: &str) -> Result<(), DocumentError> {
 }
 
 fn digest(text: &str, place: &str) -> Result<(), DocumentError> {
-    text.parse::<Digest>().map(drop).or_else(|_| Err(DocumentError::Malformed(place.to_owned())))
+    text.parse::<Digest>().map(drop).or(Err(DocumentError::Malformed(place.to_owned())))
 }
 
 /// A digest that must be well formed and, where there is a payload, that of the payload.

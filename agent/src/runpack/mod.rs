@@ -9,12 +9,15 @@ mod check;
 mod derive;
 mod diff;
 mod document;
+mod lines;
 mod manifest;
 mod read;
 mod reason;
 mod record;
 mod reduce;
 mod replay;
+mod report;
+mod unfinished;
 mod verify;
 mod write;
 
@@ -28,8 +31,7 @@ pub use record::{
 };
 pub use reduce::{Predicate, ReduceReport, Reduced, UnknownPredicate, reduce};
 pub use replay::{Replay, ReplayStep, StubType, replay};
-pub use verify::{
-    ExecEvidence, HashMismatch, SignatureStatus, VerifyError, VerifyOptions, VerifyReport, verify,
-    verify_seal,
-};
+pub use report::{ExecEvidence, HashMismatch, SignatureStatus, VerifyReport};
+pub use unfinished::{Unfinished, UnfinishedError, examine};
+pub use verify::{VerifyError, VerifyOptions, verify, verify_seal};
 pub use write::{SealError, SessionFiles, SessionRun, pack, seal};

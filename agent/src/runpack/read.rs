@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use serde::Deserialize;
@@ -12,7 +12,8 @@ use serde::de::DeserializeOwned;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use super::archive::{Unpacked, each_line};
+use super::archive::Unpacked;
+use super::lines::each_line;
 use super::manifest::{INTENTS, JOURNAL, MANIFEST, Manifest, REFS, RESULTS, RUN, TRACES};
 use super::record::{IntentEntry, Refs, ResultEntry, Run, RunRecord};
 use crate::gate::Verdict;
@@ -226,6 +227,22 @@ impl Runpack {
     /// Fails if a line cannot be read.
     pub fn each_result(&mut self, mut each: impl FnMut(ResultEntry)) -> Result<(), ReadError> {
         self.lines(RESULTS, |bytes| serde_json::from_slice(bytes).map(&mut each))
+    }
+
+    /// Reads the first line of the journal alone: the start of the session.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it cannot be read.
+    pub fn session_start(&mut self) -> Result<Line, ReadError> {
+        let entry = || JOURNAL.to_owned();
+        let failed = |source| ReadError::Entry { entry: entry(), source };
+        let file = self.archive.by_name(JOURNAL).map_err(|error: ZipError| failed(error.into()))?;
+        let mut line = Vec::new();
+        let limit = Limits::LINE.bytes as u64 + 1;
+        BufReader::new(file.take(limit)).read_until(b'\n', &mut line).map_err(failed)?;
+        Line::parse(line.strip_suffix(b"\n").unwrap_or(&line))
+            .map_err(|source| ReadError::Shape { entry: entry(), source })
     }
 
     /// Hands the lines of the journal to `each`, in order.

@@ -47,6 +47,9 @@ pub enum RecordInputError {
     Canon(#[from] CanonError),
 }
 
+/// What the timeline says of an end that the session itself did not write.
+pub(super) const UNFINISHED: &str = "unfinished";
+
 /// What becomes of raw arguments and results in reference capture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Payloads {

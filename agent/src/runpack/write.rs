@@ -18,7 +18,7 @@ use super::manifest::{
     COVERAGE, FileDigest, INTENTS, JOURNAL, JOURNAL_DIGEST, MANIFEST, Manifest, REFS, RESULTS, RUN, Sealed,
     TRACES,
 };
-use super::record::{Env, RecordInputError, Refs, Run, RunRecord, TimelineEvent, check_run_id};
+use super::record::{Env, RecordInputError, Refs, Run, RunRecord, TimelineEvent, UNFINISHED, check_run_id};
 use crate::intent::Capture;
 use crate::schema;
 use crate::sign::{CanonError, Digest, DigestHasher, Limits, ObjectWriter, SigningKey, canonical};
@@ -152,7 +152,7 @@ pub fn seal<W: Write + Seek>(
         TimelineEvent {
             event: "end".to_owned(),
             ts: run.ended_at,
-            reference: run.ending.map_or_else(|| "unfinished".to_owned(), Ending::text),
+            reference: run.ending.map_or_else(|| UNFINISHED.to_owned(), Ending::text),
         },
     ];
     let run_document = Run {

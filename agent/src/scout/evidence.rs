@@ -9,8 +9,6 @@ use super::contract::identifier;
 use crate::schema;
 use crate::sign::{Limits, ParseError, parse_strict};
 
-/// The schema id of a regression result.
-const REGRESS_RESULT: &str = "gait.regress.result";
 /// What a failing grader without reasons is counted as.
 const REGRESS_FAILURE: &str = "regress_failure";
 
@@ -114,7 +112,7 @@ impl SideEvidence {
     ///
     /// Fails if the bytes are something else.
     pub fn add_regress(&mut self, bytes: &[u8]) -> Result<(), EvidenceError> {
-        let result: RegressResult = document(bytes, REGRESS_RESULT)?;
+        let result: RegressResult = document(bytes, schema::REGRESS_RESULT)?;
         for grader in result.graders.into_iter().flatten() {
             if grader.status.trim().eq_ignore_ascii_case("pass") {
                 continue;

@@ -91,7 +91,7 @@ fn session(
     source: String,
     attached: &super::evidence::Attached,
 ) -> Result<RunObservation, ObserveError> {
-    let mut run = SessionRun::default();
+    let mut run = SessionRun::new(runpack.session_start()?.circumstances.unwrap_or_default());
     runpack.trace_lines(|line| {
         run.decision(&serde_json::from_slice::<Decided>(line)?);
         Ok(())

@@ -18,7 +18,7 @@ use crate::endpoint::EndpointClass;
 use crate::gate::Verdict;
 use crate::regress::{Places, normalise};
 use crate::sign::Digest;
-use crate::trace::TraceTarget;
+use crate::trace::{Circumstances, TraceTarget};
 
 /// More entries of one directory than this are told as the directory.
 const SIBLINGS: usize = 8;
@@ -66,6 +66,7 @@ pub(super) struct SessionSignal {
 /// Collects what a session amounts to, decision by decision, in memory that grows with what was stopped only.
 #[derive(Default)]
 pub(super) struct SessionRun {
+    circumstances: Circumstances,
     named: NamedRun,
     stopped: Side,
     quiet: Side,
@@ -96,6 +97,11 @@ impl Side {
 }
 
 impl SessionRun {
+    /// Begins a session that took place under these circumstances.
+    pub(super) fn new(circumstances: Circumstances) -> Self {
+        Self { circumstances, ..Self::default() }
+    }
+
     pub(super) fn decision(&mut self, decided: &Decided) {
         self.named.intent(&decided.tool_name);
         // As the results of the runpack are derived, which the contract's formula looks at.
@@ -107,17 +113,28 @@ impl SessionRun {
             // Which files a program opens on its way depends on caches; whom it runs and reaches does not.
             let class = target.endpoint_class;
             if !matches!(class, EndpointClass::FsRead | EndpointClass::FsWrite | EndpointClass::FsDelete) {
-                self.quiet.add(verdict, target, stable(target));
+                self.quiet.add(verdict, target, self.stable(target));
             }
             return;
         }
-        let stable = stable(target);
+        let stable = self.stable(target);
         self.fixture(decided, target, verdict, &stable);
         self.stopped.add(verdict, target, stable);
         self.reasons.insert(format!("trace_verdict_{verdict}"));
         self.reasons.extend(decided.reason_codes.iter().map(|code| identifier(code)));
         let violations = decided.violations.iter();
         self.reasons.extend(violations.map(|one| format!("violation_{}", identifier(one))));
+    }
+
+    /// Returns the target without what differs from run to run and from person to person.
+    fn stable(&self, target: &TraceTarget) -> String {
+        let Circumstances { workspace, home, tmp, run_dir, .. } = &self.circumstances;
+        let tmp = if tmp.is_empty() { "/tmp" } else { tmp };
+        let mut places = Places { workspace, home, tmp, run_dir };
+        if home.is_empty() {
+            places.home = home_of(&target.value);
+        }
+        normalise(&places, &target.kind, &target.value)
     }
 
     /// Keeps the first few stopped actions, in the order of their stable names.
@@ -189,13 +206,7 @@ fn ending_reason(ending: &str) -> Option<&'static str> {
     }
 }
 
-/// Returns the target without what differs from run to run and from person to person.
-fn stable(target: &TraceTarget) -> String {
-    let places = Places { home: home_of(&target.value), tmp: "/tmp", ..Places::default() };
-    normalise(&places, &target.kind, &target.value)
-}
-
-/// Returns the home directory that a path lies in: evidence does not say whose it was.
+/// Returns the home directory that a path lies in, for a session that does not say whose it was.
 fn home_of(path: &str) -> &str {
     if let Some(rest) = path.strip_prefix("/home/") {
         let name = rest.split('/').next().unwrap_or_default();
@@ -315,6 +326,27 @@ mod tests {
         assert_eq!(mine.weights.score(), 3 * 30 + 3 * 15 + 2 * 10 + 3);
         let other = finished(&[decided("fs.read", "/home/me/.netrc", "block", CODES)], "exited:0");
         assert_ne!(other.facts, theirs.facts);
+    }
+
+    #[test]
+    fn the_places_of_a_session_are_named() {
+        let in_workspace = |workspace: &str| {
+            let circumstances = Circumstances {
+                workspace: workspace.into(),
+                home: "/srv/people/me".into(),
+                ..Circumstances::default()
+            };
+            let mut run = SessionRun::new(circumstances);
+            run.decision(&decided("fs.write", &format!("{workspace}/.git/hooks/x"), "block", CODES));
+            run.decision(&decided("fs.read", "/srv/people/me/.netrc", "block", CODES));
+            run.decision(&decided("fs.read", "/home/other/.netrc", "block", CODES));
+            run.finish("exited:0", &Attached::default()).facts
+        };
+        let facts = in_workspace("/srv/people/me/w");
+        let targets =
+            ["fs.read:${home}/.netrc", "fs.read:/home/other/.netrc", "fs.write:${workspace}/.git/hooks/x"];
+        assert_eq!(facts.target_systems, targets);
+        assert_eq!(facts, in_workspace("/build/17"));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::path::Path;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+use super::circumstances::Circumstances;
 use super::record::{Answer, Scope, TraceId};
 use crate::endpoint::EndpointClass;
 use crate::gate::Verdict;
@@ -157,12 +158,17 @@ impl<W: Write> Journal<W> {
         Self { out, line: Vec::new(), lines: 0, head: Digest::ZERO }
     }
 
+    /// Goes on with a journal that has `lines` lines, the last of which has the digest `head`.
+    pub(crate) const fn resume(out: W, lines: u64, head: Digest) -> Self {
+        Self { out, line: Vec::new(), lines, head }
+    }
+
     /// Appends a line.
     ///
     /// # Errors
     ///
     /// Fails if it cannot be written; the journal may then end in a part of the line and must not be used further.
-    pub(super) fn append(
+    pub(crate) fn append(
         &mut self,
         at: Timestamp,
         kind: LineKind,
@@ -306,9 +312,13 @@ pub struct Line {
     pub seq: u64,
 
     #[serde(default)]
+    pub address: Option<std::net::IpAddr>,
+    #[serde(default)]
     pub answer: Option<Answer>,
     #[serde(default)]
     pub backend: Option<String>,
+    #[serde(default)]
+    pub circumstances: Option<Circumstances>,
     #[serde(default)]
     pub command_digest: Option<Digest>,
     #[serde(default, deserialize_with = "some_decimal")]

@@ -12,13 +12,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use gait_agent::action::{Action, Host, Object};
 use gait_agent::endpoint::Operation;
-use gait_agent::gate::Decision;
+use gait_agent::gate::{Decision, Limit};
 use gait_agent::policy::CompiledPolicy;
 
 use super::feed::Feed;
+use super::limits::Limits;
 use super::seccomp::judge::{Caller, Judge};
 use super::seccomp::supervisor::Stop;
-use super::{Backend, BackendKind, Next, StartError};
+use super::{Backend, BackendKind, Next, Pause, StartError};
 use crate::approval::Desk;
 use crate::exec::coverage::Coverage;
 use crate::exec::event::{Approval, Event};
@@ -74,6 +75,8 @@ pub enum Step {
     Held(Vec<Deed>),
     /// A held call that this backend never lets happen.
     Refused(Deed),
+    /// A held call that would make more processes than the policy grants.
+    OneTooMany(Deed),
     /// The kernel let an action happen, or not, by rules it was given beforehand; told afterwards.
     Decided {
         /// The action.
@@ -179,6 +182,11 @@ impl Stage {
                     let refused = self.judge.refuse(caller(), &deed.action(), &mut self.message);
                     answer = Some(answered(refused));
                 }
+                Step::OneTooMany(deed) => {
+                    let actions = [deed.action()];
+                    let beyond = self.judge.exceed(caller(), &actions, Limit::Processes, &mut self.message);
+                    answer = Some(answered(beyond));
+                }
                 Step::Decided { deed, like } => {
                     let decision = self.judge.decide(&like.action());
                     self.aside(Aside::Decided(deed, decision));
@@ -252,6 +260,7 @@ impl Backend for Fake {
                 simulate: self.simulate,
                 events: Mutex::new(producer),
                 desk: Desk::new(None),
+                limits: Limits::new(self.policy.exec().limits, None),
             },
             asides: Arc::clone(&asides),
             status: status_end,
@@ -294,9 +303,9 @@ impl Backend for Fake {
         self.player.as_mut()?.next(enforced)
     }
 
-    fn wait(&mut self, also: BorrowedFd<'_>, busy: bool) -> bool {
+    fn wait(&mut self, also: BorrowedFd<'_>, pause: Pause) -> bool {
         let Some(player) = &mut self.player else { return false };
-        let ready = player.feed.wait(also, player.life.as_fd(), busy);
+        let ready = player.feed.wait(also, player.life.as_fd(), pause);
         if ready.life {
             player.join();
         }

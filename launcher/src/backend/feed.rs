@@ -3,6 +3,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::Pause;
 use crate::exec::status::Status;
 use crate::sys::process;
 use crate::sys::ring::Consumer;
@@ -64,13 +65,19 @@ impl Feed {
     }
 
     /// Waits for an event, for news, for `also`, or for `life`, which becomes readable when the other side ends.
-    pub(super) fn wait(&mut self, also: BorrowedFd<'_>, life: BorrowedFd<'_>, busy: bool) -> Ready {
+    pub(super) fn wait(&mut self, also: BorrowedFd<'_>, life: BorrowedFd<'_>, pause: Pause) -> Ready {
+        let busy = pause == Pause::Gather;
         if !busy && !self.events.may_sleep() {
             return Ready::default();
         }
         let fds = [also, life, self.status.as_fd(), self.events.bell()];
         // While events gather the bell is silent: the producer rings only for a sleeping reader.
-        let (watched, timeout) = if busy { (&fds[..3], Some(GATHER_MS)) } else { (&fds[..], None) };
+        let watched = if busy { &fds[..3] } else { &fds[..] };
+        let timeout = match pause {
+            Pause::Gather => Some(GATHER_MS),
+            Pause::Until(time) => Some(i32::try_from(time.as_millis()).unwrap_or(i32::MAX)),
+            Pause::Idle => None,
+        };
         let ready = process::poll(watched, timeout).unwrap_or_default();
         if !busy {
             self.events.awake();

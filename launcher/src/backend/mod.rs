@@ -8,10 +8,12 @@
 pub(crate) mod fake;
 pub(crate) mod feed;
 pub(crate) mod floor;
+pub(crate) mod limits;
 pub(crate) mod seccomp;
 
 use std::fmt;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use gait_agent::policy::BackendChoice;
 
@@ -114,6 +116,17 @@ pub(crate) enum Next<'a> {
     },
 }
 
+/// How the guard waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pause {
+    /// Events are coming: let some gather rather than look at each.
+    Gather,
+    /// For the next event, at most so long.
+    Until(Duration),
+    /// For the next event.
+    Idle,
+}
+
 /// One way of seeing and stopping what a process tree does, as the guard uses it.
 ///
 /// The order is `install`, `coverage`, `release`, then `next_event` and `wait` in turn until [`Next::Ended`]. `end` may
@@ -144,9 +157,8 @@ pub(crate) trait Backend: fmt::Debug {
     /// Returns what came next, `None` where nothing has come.
     fn next_event(&mut self) -> Option<Next<'_>>;
 
-    /// Waits until there may be something next or `also` is readable; returns whether `also` is. `busy`: events are coming,
-    /// so it is better to let some gather than to look at each.
-    fn wait(&mut self, also: BorrowedFd<'_>, busy: bool) -> bool;
+    /// Waits until there may be something next or `also` is readable; returns whether `also` is.
+    fn wait(&mut self, also: BorrowedFd<'_>, pause: Pause) -> bool;
 
     /// Ends the workload, every process of it, and lets no further action through.
     fn end(&mut self);

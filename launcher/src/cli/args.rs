@@ -57,6 +57,9 @@ pub enum Command {
     /// Checks, tries and starts policies.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Turns runs into regression tests, and grades them.
+    #[command(subcommand)]
+    Regress(super::regress::RegressCommand),
     /// Records runs, and shows, compares and replays what they did.
     #[command(subcommand)]
     Run(RunCommand),
@@ -283,6 +286,8 @@ pub enum RunCommand {
     Reduce(super::run::RunReduce),
     /// Goes through a run again with recorded results and stand-ins; nothing is executed.
     Replay(super::run::RunReplay),
+    /// Seals what a session left whose guard was killed, as aborted, after checking that nobody changed it.
+    Seal(super::run_seal::Seal),
 }
 
 /// Which run `gait run …` is about.

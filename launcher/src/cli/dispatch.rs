@@ -10,8 +10,8 @@ use super::args::{self, Cli, Command, GateCommand, KeysCommand, PolicyCommand, R
 use super::error::{CliError, ErrorCode};
 use super::output::{Answer, Format, Output, correlation_id, envelope};
 use super::{
-    approve, demo, doctor, exec, gate, keys, migrate, policy, policy_fmt, policy_simulate, run, scout, trace,
-    verify, version, why,
+    approve, demo, doctor, exec, gate, keys, migrate, policy, policy_fmt, policy_simulate, regress, run,
+    run_seal, scout, trace, verify, version, why,
 };
 
 /// What a verb may know of its call besides its own arguments.
@@ -75,12 +75,14 @@ fn dispatch(cli: Cli, call: &Call) -> Result<Answer, CliError> {
         Command::Policy(PolicyCommand::Test(args)) => policy::test(&args),
         Command::Policy(PolicyCommand::Validate(args)) => policy::validate(&args),
         Command::Run(RunCommand::Diff(args)) => run::diff(&args),
+        Command::Regress(command) => regress::regress(&command),
         Command::Run(RunCommand::Inspect(args)) => run::inspect(&args),
         Command::Run(RunCommand::Receipt(args)) => run::receipt(&args),
         Command::Run(RunCommand::Record(args)) => run::record(&args),
         Command::Run(RunCommand::Reduce(args)) => run::reduce(&args),
         Command::Run(RunCommand::Replay(args)) => run::replay(&args),
         Command::Scout(scout::ScoutCommand::Signal(args)) => scout::signal(&args),
+        Command::Run(RunCommand::Seal(args)) => run_seal::seal(&args),
         Command::Trace(TraceCommand::Verify(args)) => trace::verify(args),
         Command::Verify(args) => verify::verify(args),
         Command::Version => version::version(),

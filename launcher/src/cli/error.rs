@@ -154,8 +154,9 @@ const PAGE_TAIL: &str = "
 ## `gait exec`
 
 The exit status of `gait exec -- CMD` is CMD's own, whatever it is; a CMD that died of signal N gives 128 + N.
-Only 125, 126 and 127 (as for `env` and `nohup`), 6 and 7 come from gait itself, and each of them comes with a line
-`exec error: …` on stderr; 3 comes with `--fail-on block` where something was blocked.
+Only 125, 126 and 127 (as for `env` and `nohup`), 6, 7 and 1 come from gait itself, and each of them comes with a line
+`exec error: …` on stderr; 1 where the kernel decided otherwise than the policy says, which ends the session. 3 comes with
+`--fail-on block` where something was blocked.
 
 ## `gate eval` in the older convention
 

@@ -14,7 +14,7 @@ use super::output::one_line;
 use super::verify_chain::VerifyChain;
 use super::{Answer, CliError, ErrorCode};
 use crate::keyring::{self, VerifySource};
-use crate::run_id::find_runpack;
+use crate::run_id::{find_runpack, find_unsealed};
 
 /// `gait verify …`, besides a runpack alone.
 #[derive(Debug, Subcommand)]
@@ -67,6 +67,8 @@ struct Exec {
     started_at: Option<String>,
     ended_at: Option<String>,
     ending: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sealed_later: Option<String>,
     decisions: String,
     journal_lines: String,
     events: String,
@@ -91,7 +93,15 @@ pub(super) fn check(
     key: Option<VerifyKey>,
     require_signature: bool,
 ) -> Result<Verified, CliError> {
-    let path = find_runpack(name)?;
+    let path = find_runpack(name);
+    // A runpack that is there is what is meant; without one, there may still be the directory that it would be made of.
+    if path.as_ref().map_or(true, |path| !path.is_file())
+        && let Some(run) = find_unsealed(name)
+    {
+        return Err(CliError::input(format!("{} is a run that was not sealed", run.display()))
+            .hint(format!("if its session is over, seal what it left: gait run seal {name}")));
+    }
+    let path = path?;
     let options = VerifyOptions { key, require_signature, limits: ArchiveLimits::default() };
     let mut report =
         gait_agent::runpack::verify(&path, &options).map_err(|error| unreadable(&path, error))?;
@@ -256,12 +266,25 @@ fn exec(evidence: &ExecEvidence) -> Exec {
         started_at: evidence.started_at.as_ref().map(ToString::to_string),
         ended_at: evidence.ended_at.as_ref().map(ToString::to_string),
         ending: evidence.ending.clone(),
+        sealed_later: evidence.sealed_later.as_ref().map(ToString::to_string),
         decisions: evidence.traces.to_string(),
         journal_lines: evidence.lines.to_string(),
         events: evidence.totals.sum().to_string(),
         losses: evidence.losses.to_string(),
         approvals: evidence.approvals.to_string(),
         totals: serde_json::json!(evidence.totals.to_map()),
+    }
+}
+
+/// What a person must know of how the session ended: nothing, where the workload ended by itself.
+fn end_of(exec: &ExecEvidence) -> Option<String> {
+    let ending = exec.ending.as_deref().unwrap_or("unfinished");
+    match exec.sealed_later {
+        Some(at) => Some(format!(
+            "session {ending}, sealed later on {at}: what it did at the very end may be missing"
+        )),
+        None if ending == "aborted" => Some("session aborted: gait ended it".to_owned()),
+        None => None,
     }
 }
 
@@ -286,6 +309,9 @@ fn text(verified: &Verified, note: Option<&str>) -> String {
         || format!("signature status: {signature}"),
         |note| format!("signature status: {signature} ({note})"),
     ));
+    if let Some(exec) = &report.exec {
+        lines.extend(end_of(exec));
+    }
     if !report.signature_errors.is_empty() {
         lines.push(format!("signature errors: {}", report.signature_errors.join("; ")));
     }

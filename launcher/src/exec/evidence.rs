@@ -1,9 +1,11 @@
 //! What the guard writes: journal and traces while the session runs, the runpack at its end.
 
+use std::cell::RefCell;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use gait_agent::action::Action;
 use gait_agent::gate::{Decision, Verdict};
@@ -13,17 +15,22 @@ use gait_agent::runpack::{self, Env, SealError, Sealed, SessionFiles, SessionRun
 use gait_agent::sign::{Digest, SigningKey, canonical};
 use gait_agent::timestamp::Timestamp;
 use gait_agent::trace::{
-    Answer, Approval as RecordedApproval, Ending, JournalSummary, Observation, Reasons, RecordError,
-    Recorder, RecorderOptions, Scope, SessionStart,
+    Answer, Approval as RecordedApproval, Circumstances, Ending, JournalSummary, Observation, Reasons,
+    RecordError, Recorder, RecorderOptions, Scope, SessionStart,
 };
 
 use super::coverage::Coverage;
 use super::event::{Approval, Event};
 use crate::backend::BackendKind;
+use crate::run_id::runpack_path;
 use crate::sys::process;
 
 /// The reason of an action about which the kernel decided otherwise than the gate.
 const BACKEND_DISAGREEMENT: &str = "backend_disagreement";
+/// Names in a run directory.
+pub(crate) const JOURNAL: &str = "journal.jsonl";
+pub(crate) const TRACES: &str = "traces.jsonl";
+pub(crate) const COVERAGE: &str = "coverage.json";
 /// Buffer of the journal and of the traces.
 const BUFFER: usize = 256 << 10;
 
@@ -73,7 +80,7 @@ impl RunDirectory {
     /// Where something cannot be written, or the run is there already.
     pub(crate) fn create(out_dir: &Path, run_id: &str) -> Result<Self, EvidenceError> {
         let path = out_dir.join(run_id);
-        let pack = out_dir.join(format!("runpack_{run_id}.zip"));
+        let pack = runpack_path(out_dir, run_id);
         if pack.exists() {
             return Err(EvidenceError::Taken(pack));
         }
@@ -90,14 +97,16 @@ impl RunDirectory {
             let path = path.join(name);
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(at(&path))
         };
-        let (journal, traces) = (file("journal.jsonl")?, file("traces.jsonl")?);
+        let (journal, traces) = (file(JOURNAL)?, file(TRACES)?);
+        // Says that somebody writes here, as long as this process lives. Where a file system knows no locks, nobody can tell.
+        let _unknown = journal.try_lock().is_err();
         Ok(Self { path, journal, traces })
     }
 
     /// Puts something else in the place of the journal's file.
     #[cfg(test)]
     pub(crate) fn with_journal(self, journal: File) -> Self {
-        let _replaced = std::fs::remove_file(self.path.join("journal.jsonl")).is_err();
+        let _replaced = std::fs::remove_file(self.path.join(JOURNAL)).is_err();
         Self { journal, ..self }
     }
 
@@ -114,13 +123,52 @@ pub(crate) struct Identity {
     pub(crate) policy_digest: Digest,
     pub(crate) program: Vec<u8>,
     pub(crate) command_digest: Digest,
+    pub(crate) circumstances: Circumstances,
     pub(crate) options: RecorderOptions,
+}
+
+/// `traces.jsonl`, which the journal writes through to.
+#[derive(Debug, Clone)]
+struct TraceFile(Rc<RefCell<BufWriter<File>>>);
+
+impl Write for TraceFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.borrow_mut().flush()
+    }
+}
+
+/// `journal.jsonl`. No byte of it reaches the file before the records that it may name: whoever kills the guard at any
+/// moment leaves a journal without dangling references.
+#[derive(Debug)]
+struct JournalFile {
+    out: BufWriter<File>,
+    traces: TraceFile,
+}
+
+impl Write for JournalFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.out.buffer().len() + bytes.len() > self.out.capacity() {
+            self.traces.flush()?;
+        }
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.traces.flush()?;
+        self.out.flush()
+    }
 }
 
 /// The evidence of a running session.
 pub(crate) struct Evidence {
     directory: PathBuf,
-    recorder: Recorder<BufWriter<File>, BufWriter<File>>,
+    recorder: Recorder<JournalFile, TraceFile>,
+    /// The journal's file, kept open for its lock.
+    lock: Option<File>,
     identity: Identity,
     key: SigningKey,
     started_ns: u64,
@@ -176,7 +224,7 @@ impl Evidence {
         key: SigningKey,
     ) -> Result<Self, EvidenceError> {
         let bytes = canonical(coverage)?;
-        let place = run.path.join("coverage.json");
+        let place = run.path.join(COVERAGE);
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&place).map_err(at(&place))?;
         file.write_all(&bytes).map_err(at(&place))?;
@@ -187,17 +235,21 @@ impl Evidence {
             coverage_digest: Digest::sha256(&bytes),
             program: identity.program.clone(),
             command_digest: identity.command_digest,
+            circumstances: Some(identity.circumstances.clone()),
         };
+        let lock = run.journal.try_clone().ok();
+        let traces = TraceFile(Rc::new(RefCell::new(BufWriter::with_capacity(BUFFER, run.traces))));
+        let out = BufWriter::with_capacity(BUFFER, run.journal);
         let recorder = Recorder::new(
             identity.facts.clone(),
             identity.policy_digest,
             key.clone(),
-            BufWriter::with_capacity(BUFFER, run.journal),
-            BufWriter::with_capacity(BUFFER, run.traces),
+            JournalFile { out, traces: traces.clone() },
+            traces,
             &start,
             identity.options,
         )?;
-        Ok(Self { directory: run.path, recorder, identity, key, started_ns })
+        Ok(Self { directory: run.path, recorder, lock, identity, key, started_ns })
     }
 
     /// Records one event; returns whether its decision is seen for the first time.
@@ -286,37 +338,58 @@ impl Evidence {
         let ended_ns = process::now_ns();
         let summary = self.recorder.finish(ended_ns, ending)?;
         let run_id = self.identity.facts.run_id.clone();
-        let [coverage, journal, traces] =
-            ["coverage.json", "journal.jsonl", "traces.jsonl"].map(|name| self.directory.join(name));
         let run = SessionRun {
             run_id: run_id.clone(),
             started_at: Timestamp::from_unix_nanos(self.started_ns),
             ended_at: Timestamp::from_unix_nanos(ended_ns),
             ending: Some(ending),
-            env: Env {
-                os: std::env::consts::OS.to_owned(),
-                arch: std::env::consts::ARCH.to_owned(),
-                runtime: "gait exec".to_owned(),
-            },
+            env: env(),
             capture: self.identity.options.capture,
         };
         let out_dir = self.directory.parent().unwrap_or(Path::new("."));
-        let place = out_dir.join(format!("runpack_{run_id}.zip"));
-        let staged = out_dir.join(format!(".runpack_{run_id}.zip.tmp"));
-        let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&staged);
-        let file = file.map_err(at(&staged))?;
-        let files = SessionFiles { coverage: &coverage, journal: &journal, traces: &traces };
-        let sealed = match runpack::seal(&files, &run, &self.key, BufWriter::with_capacity(BUFFER, file)) {
-            Ok(sealed) => sealed,
-            Err(error) => {
-                let _left_behind = std::fs::remove_file(&staged).is_err();
-                return Err(error.into());
-            }
-        };
-        std::fs::rename(&staged, &place).map_err(at(&place))?;
+        let (sealed, place) = seal_files(&self.directory, out_dir, &run, &self.key)?;
         let _left_behind = std::fs::remove_dir_all(&self.directory).is_err();
+        // Until now nobody else could take the run for one that is left behind.
+        drop(self.lock);
         Ok((summary, sealed, place))
+    }
+}
+
+/// Seals the files of a directory into `<out_dir>/runpack_<id>.zip`.
+///
+/// # Errors
+/// Where the runpack cannot be written; nothing is left of it then.
+pub(crate) fn seal_files(
+    directory: &Path,
+    out_dir: &Path,
+    run: &SessionRun,
+    key: &SigningKey,
+) -> Result<(Sealed, PathBuf), EvidenceError> {
+    let [coverage, journal, traces] = [COVERAGE, JOURNAL, TRACES].map(|name| directory.join(name));
+    let files = SessionFiles { coverage: &coverage, journal: &journal, traces: &traces };
+    let place = runpack_path(out_dir, &run.run_id);
+    let staged = out_dir.join(format!(".runpack_{}.zip.tmp", run.run_id));
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&staged);
+    let file = file.map_err(at(&staged))?;
+    match runpack::seal(&files, run, key, BufWriter::with_capacity(BUFFER, file)) {
+        Ok(sealed) => {
+            std::fs::rename(&staged, &place).map_err(at(&place))?;
+            Ok((sealed, place))
+        }
+        Err(error) => {
+            let _left_behind = std::fs::remove_file(&staged).is_err();
+            Err(error.into())
+        }
+    }
+}
+
+/// Returns where the session takes place.
+pub(crate) fn env() -> Env {
+    Env {
+        os: std::env::consts::OS.to_owned(),
+        arch: std::env::consts::ARCH.to_owned(),
+        runtime: "gait exec".to_owned(),
     }
 }
 

@@ -16,11 +16,11 @@ use gait_agent::trace::{Ending, JournalSummary};
 use super::event::{Approval, Event};
 use super::evidence::{self, Evidence, EvidenceError, Identity, RunDirectory};
 use super::status::Status;
-use crate::backend::{Backend, Next, StartError};
+use crate::backend::{Backend, Next, Pause, StartError};
 use crate::session_config::decide;
 use crate::sys::{Errno, Named, SyscallError, process, signal};
 
-/// How often evidence is handed to the operating system while events come.
+/// How long what was recorded may wait before it is handed to the operating system: what is lost if the guard is killed.
 const FLUSH: Duration = Duration::from_millis(250);
 /// Blocked actions that are told one by one; the rest is in the records.
 const TOLD: u32 = 200;
@@ -194,6 +194,8 @@ impl Guard {
 
     /// Handles events, news and signals until the backend has ended and all is read.
     fn watch(&mut self, backend: &mut dyn Backend, evidence: &mut Evidence) -> Result<Close, EvidenceError> {
+        // Whether something was recorded since evidence was handed over last.
+        let mut dirty = false;
         loop {
             let mut busy = false;
             while let Some(next) = backend.next_event() {
@@ -215,11 +217,18 @@ impl Guard {
                 }
                 busy = true;
             }
-            if busy && self.flushed.elapsed() > FLUSH {
+            dirty |= busy;
+            if dirty && self.flushed.elapsed() >= FLUSH {
                 evidence.flush()?;
                 self.flushed = Instant::now();
+                dirty = false;
             }
-            if backend.wait(self.signals.as_fd(), busy) {
+            let pause = match (busy, dirty) {
+                (true, _) => Pause::Gather,
+                (false, true) => Pause::Until(FLUSH.saturating_sub(self.flushed.elapsed())),
+                (false, false) => Pause::Idle,
+            };
+            if backend.wait(self.signals.as_fd(), pause) {
                 self.signals();
             }
         }

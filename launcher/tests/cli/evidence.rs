@@ -50,6 +50,7 @@ pub(crate) fn session_of(sandbox: &Sandbox, run_id: &str, events: &[Event<'_>]) 
         coverage_digest: Digest::sha256(coverage),
         program: b"/usr/bin/python3".to_vec(),
         command_digest: Digest::sha256(b"python3\0"),
+        circumstances: None,
     };
     let (journal, traces) = (dir.join("journal.jsonl"), dir.join("traces.jsonl"));
     let mut recorder = Recorder::new(

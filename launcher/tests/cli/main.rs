@@ -14,4 +14,5 @@ mod policy;
 mod receipt;
 mod run;
 mod sandbox;
+mod schemas;
 mod scout;

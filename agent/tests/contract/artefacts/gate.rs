@@ -9,7 +9,7 @@ use gait_agent::schema;
 use gait_agent::sign::Signature;
 use gait_agent::trace::{Answer, ApprovalRecord, Scope, TraceRecord, TraceTarget};
 
-use super::{COMMON, ENVELOPE, SIGNATURE_FIELDS};
+use super::{COMMON, ENVELOPE, SIGNATURE_FIELDS, WARNINGS};
 use crate::names::names;
 use crate::shape::Shape::{
     AnyDigest, Const, Count, Digest, Flag, List, MaybeDigest, Name, Number, Object, Set, ShortId, Text, Time,
@@ -271,18 +271,18 @@ static COUNTER: Record = Record::new(&[&[
 
 pub(super) static EVAL_OUTPUT: Record = Record::new(&[
     &[
-        optional("profile", Words(|| vec!["standard", "oss-prod"]), "The profile."),
-        optional("verdict", VERDICT, "The final verdict; only `allow` lets the caller act."),
+        required("profile", Words(|| vec!["standard", "oss-prod"]), "The profile."),
+        required("verdict", VERDICT, "The final verdict; only `allow` lets the caller act."),
         optional("reason_codes", Set(&Text), "Why; sorted."),
         optional("violations", Set(&Text), "What the intent violates; sorted."),
         optional("approval_ref", Text, "The approval tokens that counted."),
         optional("required_approvals", Count, "How many approvals it takes."),
         optional("valid_approvals", Count, "How many counted."),
         optional("approval_audit_path", Text, "The audit record."),
-        optional("trace_id", ShortId, "The decision."),
-        optional("trace_path", Text, "The trace record."),
-        optional("policy_digest", Digest, "The policy."),
-        optional("intent_digest", Digest, "The intent."),
+        required("trace_id", ShortId, "The decision."),
+        required("trace_path", Text, "The trace record."),
+        required("policy_digest", Digest, "The policy."),
+        required("intent_digest", Digest, "The intent."),
         optional("matched_rule", Text, "The rule that decided."),
         optional("rate_limit_scope", Text, "Whom the rule's limit counts for."),
         optional("rate_limit_key", Text, "The counter."),
@@ -297,4 +297,5 @@ pub(super) static EVAL_OUTPUT: Record = Record::new(&[
         optional("simulated_reason_codes", Set(&Text), "Why."),
     ],
     ENVELOPE,
+    WARNINGS,
 ]);

@@ -78,6 +78,7 @@ pub(crate) static ARTEFACTS: &[Artefact] = &[
     artefact("runpack/run", "Run of a runpack", &runpack::RUN, Fixtures("run")),
     artefact("runpack/run_record", "Run as a caller describes it", &runpack::RUN_RECORD, Types),
     artefact("verbs/doctor_output", "Answer of `gait doctor --json`", &verbs::DOCTOR, Output),
+    artefact("verbs/failure_output", "Answer of any verb with `--json` that failed", &verbs::FAILURE, Output),
     artefact("verbs/verify_output", "Answer of `gait verify --json`", &verbs::VERIFY, Output),
 ];
 
@@ -102,7 +103,12 @@ const SIGNATURE_FIELDS: &[Field] = &[
 const ENVELOPE: &[Field] = &[
     required("ok", Flag, "Whether the command did what it was asked to."),
     required("correlation_id", Shape::ShortId, "Of the command line."),
-    optional("warnings", List(&Text), "What the person should know besides."),
+];
+
+const WARNINGS: &[Field] = &[optional("warnings", List(&Text), "What the person should know besides.")];
+
+/// What an answer has besides if the command failed and has something to say nevertheless.
+const ALSO_FAILED: &[Field] = &[
     optional("error", Text, "What went wrong."),
     optional("error_code", Text, "Its stable code."),
     optional("error_category", Text, "Its category."),

@@ -2,8 +2,10 @@
 
 use gait_agent::gate::Verdict;
 
-use super::ENVELOPE;
-use crate::shape::Shape::{Const, Count, Digest, Flag, List, Map, Object, Set, Text, Time, Words};
+use super::{ALSO_FAILED, ENVELOPE};
+use crate::shape::Shape::{
+    Const, Count, Decimal, Digest, Flag, List, Map, Object, OrNull, Set, Text, Time, Words,
+};
 use crate::shape::{Record, Shape, optional, required};
 
 const VERDICT: Shape = Words(|| Verdict::ALL.map(Verdict::as_str).to_vec());
@@ -27,7 +29,25 @@ pub(super) static POLICY_TEST: Record = Record::new(&[
 static MISMATCH: Record = Record::new(&[&[
     required("path", Text, "The file."),
     required("expected", Digest, "The digest in the manifest."),
-    optional("actual", Text, "The digest of the contents; empty if they cannot be unpacked."),
+    required("actual", OrNull(&Digest), "The digest of the contents; null if they cannot be unpacked."),
+]]);
+
+static FOUND: Record =
+    Record::new(&[&[required("reason_code", Text, "The code."), required("place", Text, "Where.")]]);
+
+static EXEC: Record = Record::new(&[&[
+    required("policy_digest", OrNull(&Digest), "The policy."),
+    required("backend", OrNull(&Text), "What enforced."),
+    required("program", OrNull(&Text), "The program that was started."),
+    required("started_at", OrNull(&Time), "When the session began."),
+    required("ended_at", OrNull(&Time), "When it ended."),
+    required("ending", OrNull(&Text), "`exited:<n>`, `killed:<n>` or `aborted`."),
+    required("decisions", Decimal, "Distinct decisions."),
+    required("journal_lines", Decimal, "Lines of the journal."),
+    required("events", Decimal, "Events."),
+    required("losses", Decimal, "Events that were not seen."),
+    required("approvals", Decimal, "Questions that were answered."),
+    required("totals", Map(&Map(&Decimal)), "Class to verdict to events."),
 ]]);
 
 pub(super) static VERIFY: Record = Record {
@@ -45,12 +65,17 @@ pub(super) static VERIFY: Record = Record {
                 Words(|| vec!["failed", "missing", "self_signed", "skipped", "verified"]),
                 "What the signature is worth.",
             ),
+            optional("signature_note", Text, "The same in words, where it needs some."),
             optional("signature_errors", List(&Text), "What is wrong with signatures."),
             optional("signatures_total", Count, "Signatures."),
             optional("signatures_valid", Count, "Those that are valid."),
-            optional("reason_codes", List(&Text), "Every code of docs/contracts/evidence.md that was found."),
+            optional("key_id", Digest, "The key that the runpack says it is signed with."),
+            optional("reason_codes", Set(&Text), "Every code of docs/contracts/evidence.md that was found."),
+            optional("findings", List(&Shape::Record(&FOUND)), "The same with places."),
+            optional("exec", Shape::Record(&EXEC), "What the session did, if it is the runpack of one."),
         ],
         ENVELOPE,
+        ALSO_FAILED,
     ],
     of_type: None,
 };
@@ -77,4 +102,16 @@ pub(super) static DOCTOR: Record = Record::new(&[
         required("backends", Map(&Object), "What each backend could enforce."),
     ],
     ENVELOPE,
+    ALSO_FAILED,
+]);
+
+pub(super) static FAILURE: Record = Record::new(&[
+    ENVELOPE,
+    &[
+        required("error", Text, "What went wrong."),
+        required("error_code", Text, "Its stable code, one per exit code: docs/exit-codes.md."),
+        required("error_category", Text, "Its category."),
+        required("retryable", Flag, "Whether trying again may help."),
+        required("hint", Text, "What to do."),
+    ],
 ]);

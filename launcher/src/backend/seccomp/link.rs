@@ -8,7 +8,7 @@ use gait_agent::policy::CompiledPolicy;
 use super::{Supervision, Workload};
 use crate::approval::prompt;
 use crate::backend::feed::Feed;
-use crate::backend::{Backend, BackendKind, Next, StartError};
+use crate::backend::{Backend, BackendKind, Next, Pause, StartError};
 use crate::exec::coverage::{Coverage, Installed};
 use crate::exec::event::Event;
 use crate::exec::reaper;
@@ -151,9 +151,9 @@ impl Backend for Seccomp {
         Some(Next::Ended { clean })
     }
 
-    fn wait(&mut self, also: BorrowedFd<'_>, busy: bool) -> bool {
+    fn wait(&mut self, also: BorrowedFd<'_>, pause: Pause) -> bool {
         let Some(supervisor) = &mut self.supervisor else { return false };
-        let ready = supervisor.feed.wait(also, supervisor.life.as_fd(), busy);
+        let ready = supervisor.feed.wait(also, supervisor.life.as_fd(), pause);
         if ready.life && supervisor.ended.is_none() {
             supervisor.reap();
         }

@@ -154,6 +154,8 @@ const TABLE: &[(&str, i64)] = &[
     ("setgroups", names::setgroups),
     ("capset", names::capset),
     ("prctl", names::prctl),
+    ("fork", names::fork),
+    ("vfork", names::vfork),
     ("fchmodat2", names::fchmodat2),
     ("setxattrat", names::setxattrat),
     ("removexattrat", names::removexattrat),
@@ -204,7 +206,7 @@ pub(super) mod names {
         lookup_dcookie = SYS_lookup_dcookie, memfd_secret = SYS_memfd_secret, mq_open = SYS_mq_open, mq_unlink = SYS_mq_unlink, umask = SYS_umask,
         setuid = SYS_setuid, setgid = SYS_setgid, setreuid = SYS_setreuid, setregid = SYS_setregid,
         setresuid = SYS_setresuid, setresgid = SYS_setresgid, setfsuid = SYS_setfsuid, setfsgid = SYS_setfsgid,
-        setgroups = SYS_setgroups, capset = SYS_capset, prctl = SYS_prctl, fchmodat2 = SYS_fchmodat2,
+        setgroups = SYS_setgroups, capset = SYS_capset, prctl = SYS_prctl, fork = SYS_fork, vfork = SYS_vfork, fchmodat2 = SYS_fchmodat2,
     }
     pub(crate) const setxattrat: i64 = 463;
     pub(crate) const removexattrat: i64 = 466;

@@ -14,6 +14,7 @@ use gait_agent::endpoint::{Operation, Row, Treatment};
 
 pub(super) use exec::{ExecPlan, finish as finish_exec, release as release_exec};
 
+use super::filter::NEW_NAMESPACES;
 use super::numbers::{self, X32_BIT, names as nr};
 use super::resolve::{PATH_MAX, Resolver};
 use super::supervisor::{Answer, Stop, Worker};
@@ -93,6 +94,8 @@ pub(super) fn dispatch(
         nr::bind => net::bind(worker, call),
         nr::listen => net::listen(worker, call),
         nr::socket | nr::socketpair => net::socket(worker, call),
+        nr::fork | nr::vfork => process::spawn(worker, call),
+        nr::clone if call.uint(0) & NEW_NAMESPACES == 0 => process::spawn(worker, call),
         nr::umask => process::umask(worker),
         nr::prctl => Ok(Answer::Value(0)),
         nr::setuid
