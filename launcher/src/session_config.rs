@@ -48,7 +48,6 @@ pub fn load(choice: &PolicyChoice<'_>) -> Result<CompiledPolicy, CliError> {
 /// Exit 7, with what is asked for.
 pub fn check_enforceable(policy: &CompiledPolicy) -> Result<(), CliError> {
     let exec = policy.exec();
-    let limits = exec.limits;
     let reads =
         "exec.evidence.reads other than exact, together with rules that stop reads inside an allowed tree";
     let asks = match BackendKind::asked(exec.backend) {
@@ -57,8 +56,7 @@ pub fn check_enforceable(policy: &CompiledPolicy) -> Result<(), CliError> {
         _ if exec.reads != ReadEvidence::Exact && !policy.floor().reads_expressible() => {
             Some(reads.to_owned())
         }
-        _ if limits.processes.is_some() => Some("exec.limits.processes".to_owned()),
-        _ if limits.actions_per_second.is_some() => Some("exec.limits.actions_per_second".to_owned()),
+        _ if exec.limits.processes.is_some() => Some("exec.limits.processes".to_owned()),
         _ => None,
     };
     match asks {

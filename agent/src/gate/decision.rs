@@ -3,6 +3,13 @@
 use super::Verdict;
 use super::reason::Hits;
 
+/// A cap of `exec.limits` that the backend keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Limit {
+    /// `actions_per_second`.
+    ActionsPerSecond,
+}
+
 /// What decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Ground {
@@ -20,6 +27,8 @@ pub enum Ground {
     FailClosed,
     /// The backend never lets this happen, whatever the policy says.
     Never,
+    /// It would have gone beyond a limit.
+    Limit(Limit),
 }
 
 /// What the gate says about one action.
@@ -40,6 +49,12 @@ pub struct InvalidDecision(pub u64);
 impl Decision {
     /// The decision on what a backend never lets happen, whatever the policy says.
     pub const NEVER: Self = Self { verdict: Verdict::Block, ground: Ground::Never, hits: Hits(0) };
+
+    /// The decision on what would go beyond a limit.
+    #[must_use]
+    pub const fn beyond(limit: Limit) -> Self {
+        Self { verdict: Verdict::Block, ground: Ground::Limit(limit), hits: Hits(0) }
+    }
 
     /// Returns the verdict.
     #[must_use]
@@ -64,6 +79,7 @@ impl Decision {
             Ground::Protect(index) => (5, index),
             Ground::FailClosed => (6, 0),
             Ground::Never => (7, 0),
+            Ground::Limit(Limit::ActionsPerSecond) => (8, 0),
         };
         kind << 40 | (self.verdict as u64) << 32 | (self.hits.0 as u64) << 16 | index as u64
     }
@@ -84,6 +100,7 @@ impl Decision {
             5 => Ground::Protect(index),
             6 => Ground::FailClosed,
             7 => Ground::Never,
+            8 => Ground::Limit(Limit::ActionsPerSecond),
             _ => return Err(InvalidDecision(word)),
         };
         let found = Verdict::ALL.into_iter().find(|known| *known as u8 == verdict);
@@ -101,7 +118,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_decision_comes_back(index: u16, hits in 0_u8..128, verdict in 0_usize..4, ground in 0_usize..7) {
+        fn any_decision_comes_back(index: u16, hits in 0_u8..128, verdict in 0_usize..4, ground in 0_usize..8) {
             let ground = [
                 Ground::Rule(index),
                 Ground::Default,
@@ -110,6 +127,7 @@ mod tests {
                 Ground::Protect(index),
                 Ground::FailClosed,
                 Ground::Never,
+                Ground::Limit(Limit::ActionsPerSecond),
             ][ground];
             let decision = Decision { verdict: Verdict::ALL[verdict], ground, hits: Hits(hits) };
             prop_assert_ne!(decision.to_u64(), 0);
@@ -118,8 +136,8 @@ mod tests {
 
         #[test]
         fn any_word_is_one_decision_or_none(word: u64) {
-            if let Ok(decision) = Decision::from_u64(word & 0x7_07ff_ffff_ffff) {
-                prop_assert_eq!(decision.to_u64(), word & 0x7_07ff_ffff_ffff);
+            if let Ok(decision) = Decision::from_u64(word & 0xf07_ffff_ffff) {
+                prop_assert_eq!(decision.to_u64(), word & 0xf07_ffff_ffff);
             }
             prop_assert_eq!(Decision::from_u64(0), Err(InvalidDecision(0)));
         }

@@ -89,6 +89,7 @@ pub(crate) fn outcome(policy: &Policy, decision: Decision) -> GateOutcome {
     let (reason_codes, violations) = match (rule, decision.ground) {
         (Some(rule), _) => rule_codes(rule, decision.hits),
         (None, Ground::Never) => (vec![reason::NEVER_ALLOWED.to_owned()], Vec::new()),
+        (None, Ground::Limit(limit)) => (vec![reason::of_limit(limit).to_owned()], Vec::new()),
         (None, Ground::DefaultOther) => (vec![reason::DEFAULT_BLOCK_OTHER.to_owned()], Vec::new()),
         (None, Ground::DefaultPrivate) => (vec![reason::DEFAULT_BLOCK_PRIVATE.to_owned()], Vec::new()),
         (None, Ground::Protect(_)) => {

@@ -8,7 +8,7 @@ mod verdict;
 
 pub(crate) use evaluate::{base_may_match, outcome, rule_matches};
 
-pub use decision::{Decision, Ground, InvalidDecision};
+pub use decision::{Decision, Ground, InvalidDecision, Limit};
 pub use evaluate::{Facts, evaluate, evaluate_bound};
 pub use outcome::GateOutcome;
 pub use verdict::{UnknownVerdict, Verdict};

@@ -1,11 +1,13 @@
 //! Reason codes and violations that the gate itself raises.
 
-use crate::gate::Verdict;
+use crate::gate::{Limit, Verdict};
 
 /// The workload tried to change what the policy protects.
 pub const PROTECTED_PATH: &str = "protected_path";
 /// The backend never lets this happen, whatever the policy says.
 pub const NEVER_ALLOWED: &str = "never_allowed";
+/// More actions than `exec.limits.actions_per_second` grants.
+pub const LIMIT_ACTIONS_PER_SECOND: &str = "limit_actions_per_second";
 /// Nothing in the policy speaks of this action of class `other`.
 pub const DEFAULT_BLOCK_OTHER: &str = "default_block_other";
 /// No rule names the private address.
@@ -16,6 +18,14 @@ pub const CLASS_UNKNOWN: &str = "fail_closed_endpoint_class_unknown";
 pub const VIOLATION_CLASS_UNKNOWN: &str = "endpoint_class_unknown";
 /// The policy's patterns do not fit the intent's workspace.
 pub const POLICY_UNBOUND: &str = "fail_closed_policy_unbound";
+
+/// Returns the reason code of what would go beyond a limit.
+#[must_use]
+pub const fn of_limit(limit: Limit) -> &'static str {
+    match limit {
+        Limit::ActionsPerSecond => LIMIT_ACTIONS_PER_SECOND,
+    }
+}
 
 /// Returns the reason code where no rule matches.
 #[must_use]

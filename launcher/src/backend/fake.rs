@@ -16,6 +16,7 @@ use gait_agent::gate::Decision;
 use gait_agent::policy::CompiledPolicy;
 
 use super::feed::Feed;
+use super::rate::Rate;
 use super::seccomp::judge::{Caller, Judge};
 use super::seccomp::supervisor::Stop;
 use super::{Backend, BackendKind, Next, Pause, StartError};
@@ -252,6 +253,7 @@ impl Backend for Fake {
                 simulate: self.simulate,
                 events: Mutex::new(producer),
                 desk: Desk::new(None),
+                rate: self.policy.exec().limits.actions_per_second.map(Rate::new),
             },
             asides: Arc::clone(&asides),
             status: status_end,

@@ -15,6 +15,7 @@ mod escape;
 mod evidence;
 mod harness;
 mod keys;
+mod limits;
 mod races;
 mod reads;
 mod scripted;

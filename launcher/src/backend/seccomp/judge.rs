@@ -3,11 +3,13 @@
 use std::sync::{Arc, Mutex};
 
 use gait_agent::action::Action;
-use gait_agent::gate::{Decision, Verdict};
+use gait_agent::endpoint::Operation;
+use gait_agent::gate::{Decision, Limit, Verdict};
 use gait_agent::policy::CompiledPolicy;
 
 use super::supervisor::{Stop, errno_of, lock};
 use crate::approval::Desk;
+use crate::backend::rate::Rate;
 use crate::exec::event::{Approval, Event};
 use crate::session_config::decide;
 use crate::sys::Errno;
@@ -35,6 +37,8 @@ pub(in crate::backend) struct Judge {
     pub(in crate::backend) simulate: bool,
     pub(in crate::backend) events: Mutex<Producer>,
     pub(in crate::backend) desk: Desk,
+    /// `exec.limits.actions_per_second`.
+    pub(in crate::backend) rate: Option<Rate>,
 }
 
 impl Judge {
@@ -48,6 +52,11 @@ impl Judge {
         actions: &[Action<'_>],
         message: &mut Vec<u8>,
     ) -> Result<(), Stop> {
+        if let Some(rate) = &self.rate
+            && !self.within(rate, actions)
+        {
+            return self.exceed(call, actions, Limit::ActionsPerSecond, message);
+        }
         // Nearly every call is one action that is allowed.
         if let [action] = actions {
             let decision = self.decide(action);
@@ -63,7 +72,12 @@ impl Judge {
         if strictest == Verdict::RequireApproval && !self.simulate {
             for ((approval, action), decision) in approvals.iter_mut().zip(actions).zip(&decisions) {
                 if decision.verdict() == strictest {
-                    *approval = self.ask(action, *decision, call.may_block)?;
+                    *approval = self.ask(action, *decision, call.may_block).inspect_err(|_slow| {
+                        // The call comes again.
+                        if let Some(rate) = &self.rate {
+                            rate.give_back(actions.len());
+                        }
+                    })?;
                 }
             }
         }
@@ -92,6 +106,32 @@ impl Judge {
             None if may_block => Ok(self.desk.ask(action, decision, &explain())),
             None => Err(Stop::Slow),
         }
+    }
+
+    /// Takes the actions of a call. Those of an exec are taken when it has happened: before it was asked for room.
+    fn within(&self, rate: &Rate, actions: &[Action<'_>]) -> bool {
+        if actions.first().is_some_and(|action| action.operation == Operation::Exec) {
+            rate.charge(actions.len());
+            return true;
+        }
+        rate.take(actions.len())
+    }
+
+    /// Records actions that would go beyond a limit, and returns the errno of that: it may go better later.
+    ///
+    /// # Errors
+    /// `EAGAIN`; none in a simulation.
+    pub(in crate::backend) fn exceed(
+        &self,
+        call: Caller,
+        actions: &[Action<'_>],
+        limit: Limit,
+        message: &mut Vec<u8>,
+    ) -> Result<(), Stop> {
+        for action in actions {
+            self.record(call, action, Decision::beyond(limit), Approval::None, message)?;
+        }
+        if self.simulate { Ok(()) } else { Err(Errno(libc::EAGAIN).into()) }
     }
 
     /// Records an action that never happens, whatever the policy says, and returns its errno.

@@ -24,6 +24,7 @@ use gait_agent::policy::{CompiledPolicy, ReadEvidence};
 
 use crate::approval::Desk;
 use crate::backend::floor;
+use crate::backend::rate::Rate;
 use crate::exec::event::Approval;
 use crate::exec::reaper;
 use crate::exec::status::{Status, Step};
@@ -172,7 +173,8 @@ fn supervise_or_fail(supervision: Supervision, workload: &Workload, news: &Owned
     let Some((listener, killable)) = take_listener(&hello).at(Step::Listener)? else { return Ok(()) };
     let sync = listener.set_sync_wake_up().is_ok();
     let desk = Desk::new(approvals);
-    let judge = Judge { policy, hidden, simulate, events: Mutex::new(events), desk };
+    let rate = policy.exec().limits.actions_per_second.map(Rate::new);
+    let judge = Judge { policy, hidden, simulate, events: Mutex::new(events), desk, rate };
     let shared = Shared::new(listener, judge, tree, own_credentials(), scoped, resolv_conf);
     supervisor::start(&shared).at(Step::Process)?;
     Status::Ready { floor: floored, scope: scoped, killable, sync }.send(news.as_fd());

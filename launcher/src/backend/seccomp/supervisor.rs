@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use gait_agent::action::{Action, Host, Object};
 use gait_agent::endpoint::{EndpointClass, Operation};
-use gait_agent::gate::Verdict;
+use gait_agent::gate::{Limit, Verdict};
 use rustc_hash::FxHashMap;
 
 use super::calls::{self, ExecPlan};
@@ -606,6 +606,15 @@ impl Worker {
     pub(super) fn refuse(&mut self, tid: u32, action: &Action<'_>) -> Result<(), Stop> {
         let caller = self.caller(tid, false);
         self.shared.judge.refuse(caller, action, &mut self.message)
+    }
+
+    /// Records actions that would go beyond a limit.
+    ///
+    /// # Errors
+    /// As [`Self::refuse`].
+    pub(super) fn exceed(&mut self, tid: u32, actions: &[Action<'_>], limit: Limit) -> Result<(), Stop> {
+        let caller = self.caller(tid, false);
+        self.shared.judge.exceed(caller, actions, limit, &mut self.message)
     }
 
     /// As [`Self::refuse`], for an action on a path.

@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use gait_agent::action::{Action, Object};
 use gait_agent::endpoint::Operation;
+use gait_agent::gate::Limit;
 
 use super::super::numbers::names as nr;
 use super::super::resolve::{Found, Last, Resolver};
@@ -153,13 +154,20 @@ fn precheck(
     let needs_argv = worker.shared.judge.policy.has_argv_rules();
     let argv = if needs_argv { Some(arguments(call, argv_index)?) } else { None };
     let actions = plan.actions(argv.as_deref(), true);
-    if worker.would_allow_all(&actions) {
+    let full = worker.shared.judge.rate.as_ref().is_some_and(|rate| !rate.has_room());
+    if worker.would_allow_all(&actions) && !full {
         return Ok(plan);
     }
     let argv = match argv {
         Some(argv) => argv,
         None => arguments(call, argv_index)?,
     };
+    if full {
+        // Later would be too late: the image would have to be killed.
+        worker.exceed(call.task.tid, &plan.actions(Some(&argv), true), Limit::ActionsPerSecond)?;
+        plan.recorded = Some(argv);
+        return Ok(plan);
+    }
     worker.judge_actions(call.task.tid, &plan.actions(Some(&argv), true))?;
     // Somebody agreed to exactly these arguments (or this is a simulation).
     plan.recorded = Some(argv);
