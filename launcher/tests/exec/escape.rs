@@ -470,6 +470,63 @@ fn the_ground_cannot_be_changed() {
 }
 
 #[test]
+fn no_terminal_of_somebody_else_is_opened() {
+    use nix::fcntl::OFlag;
+    // A terminal of the test's own stands for one that somebody sits at. The policy grants all of /dev/pts.
+    let pty = nix::pty::posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).expect("a terminal");
+    nix::pty::unlockpt(&pty).expect("a terminal");
+    let name = nix::pty::ptsname_r(&pty).expect("a name");
+    let other: &[&str] = &[&name];
+    try_all(
+        &[
+            ("tty_write", other, Works),
+            ("tty_read", other, Works),
+            ("tty_dotdot", other, Works),
+            ("tty_descriptor", other, Works),
+        ],
+        None,
+        &nothing,
+    );
+    let evidence = {
+        let arena = Arena::new();
+        arena.attack(true, "tty_write", other);
+        Evidence::read(&arena.world.runpack())
+    };
+    assert!(evidence.has("block fs.write write /dev/pts/[n]"), "{:?}", evidence.records);
+    // One that the tree made itself is its own.
+    let own = Arena::new().attack(true, "tty_own", &[]);
+    assert_eq!(value(&own.stdout, "escaped"), Some("1"), "{own:?}");
+}
+
+#[test]
+fn requests_that_reach_past_their_descriptor_are_refused() {
+    try_all(
+        &[
+            (
+                "tty_inject",
+                &[],
+                Depends("since Linux 6.2 for administrators only, where it is so configured"),
+            ),
+            ("tty_inject_dirty", &[], Depends("as above")),
+            ("tty_discipline", &[], Works),
+            ("file_version", &["${ws}/keep/file"], Depends("the file system has no versions")),
+        ],
+        None,
+        &nothing,
+    );
+    for (attack, call) in [
+        ("tty_inject", "ioctl:TIOCSTI"),
+        ("tty_inject_dirty", "ioctl:TIOCSTI"),
+        ("tty_discipline", "ioctl:TIOCSETD"),
+    ] {
+        let arena = Arena::new();
+        arena.attack(true, attack, &[]);
+        let evidence = Evidence::read(&arena.world.runpack());
+        assert!(evidence.has(&format!("block other ground {call}")), "{attack}: {:?}", evidence.blocked());
+    }
+}
+
+#[test]
 fn no_packet_reaches_a_blocked_port() {
     let blocked = TcpListener::bind("127.0.0.1:0").expect("loopback");
     let port = blocked.local_addr().expect("an address").port();
