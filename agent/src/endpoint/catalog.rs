@@ -287,7 +287,27 @@ pub const CATALOG: &[Row] = &[
         syscalls: &["mq_open", "mq_unlink"],
         lsm: &["ipc_permission"],
         treatment: Treatment::Refused,
-        note: "POSIX queues reach outside the tree by name; System V IPC is shared with the host and not covered",
+        note: "POSIX queues reach outside the tree by name",
+    },
+    Row {
+        id: "sysv_ipc",
+        operations: &[Ground],
+        syscalls: &[
+            "shmget",
+            "shmat",
+            "shmctl",
+            "semget",
+            "semop",
+            "semtimedop",
+            "semctl",
+            "msgget",
+            "msgsnd",
+            "msgrcv",
+            "msgctl",
+        ],
+        lsm: &["ipc_permission", "shm_associate", "sem_associate", "msg_queue_associate"],
+        treatment: Treatment::OnBehalf,
+        note: "free and not recorded on objects that the tree made; those of others are refused. Objects belong to the user that gait runs as, and outlive the session as they always do",
     },
 ];
 

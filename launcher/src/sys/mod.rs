@@ -7,6 +7,7 @@
 
 pub(crate) mod credentials;
 pub(crate) mod fs;
+pub(crate) mod ipc;
 pub(crate) mod memory;
 pub(crate) mod notify;
 pub(crate) mod process;

@@ -442,6 +442,37 @@ fn no_host_queue_can_be_removed() {
 }
 
 #[test]
+fn no_system_v_object_of_somebody_else_is_reached() {
+    let world = World::new();
+    let program = probe("escape");
+    let key = (0x6700_0000 + std::process::id()).to_string();
+    let made = world.native(&[&program, "own_sysv", "make", &key]);
+    let ids: Vec<String> =
+        ["memory", "semaphores", "queue"].map(|kind| count(&made, kind).to_string()).into();
+    let words = |what: &'static str| {
+        let mut words = vec![program.as_str(), "own_sysv", what, &key];
+        words.extend(ids.iter().map(String::as_str));
+        words
+    };
+    let mut wrong = Vec::new();
+    for what in ["find", "create", "attach", "list", "value", "receive", "remove"] {
+        world.forget_runs();
+        let outcome = world.gait(&words(what));
+        if count(&outcome, "escaped") != 0 {
+            wrong.push(format!("{what}: {outcome:?}"));
+        }
+        if what != "list" && Evidence::read(&world.runpack()).blocked().is_empty() {
+            wrong.push(format!("{what} is not recorded"));
+        }
+        // Without gait it works, so what is above proves something. The last of them removes the objects.
+        if count(&world.native(&words(what)), "escaped") != 1 {
+            wrong.push(format!("{what} proves nothing"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
 fn names_that_are_no_text_are_recorded_unmistakably() {
     let arena = Arena::new();
     arena.attack(true, "read_not_utf8", &["${ws}"]);
