@@ -9,12 +9,15 @@
 #![forbid(unsafe_code)]
 
 pub mod action;
+pub mod document;
 pub mod endpoint;
 pub mod gate;
 pub mod intent;
 pub mod policy;
+pub mod regress;
 pub mod runpack;
 pub mod schema;
+pub mod scout;
 pub mod sign;
 pub mod timestamp;
 pub mod trace;

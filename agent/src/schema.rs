@@ -24,7 +24,21 @@ pub const RUNPACK_INTENT: &str = "gait.runpack.intent";
 pub const RUNPACK_RESULT: &str = "gait.runpack.result";
 /// The references of a runpack.
 pub const RUNPACK_REFS: &str = "gait.runpack.refs";
+/// What reducing a run left out.
+pub const REDUCE_REPORT: &str = "gait.runpack.reduce_report";
 /// The journal of a session.
 pub const JOURNAL: &str = "gait.exec.journal";
 /// What a backend enforced during a session.
 pub const COVERAGE: &str = "gait.exec.coverage";
+/// The fingerprint of one run.
+pub const RUN_FINGERPRINT: &str = "gait.scout.run_fingerprint";
+/// Families of runs, ranked.
+pub const SIGNAL_REPORT: &str = "gait.scout.signal_report";
+/// The fixtures of a regression suite.
+pub const REGRESS_CONFIG: &str = "gait.regress.config";
+/// One fixture.
+pub const REGRESS_FIXTURE: &str = "gait.regress.fixture";
+/// What the graders said.
+pub const REGRESS_RESULT: &str = "gait.regress.result";
+/// What a change of policy would have done to recorded runs.
+pub const REGRESS_REVIEW: &str = "gait.regress.review";

@@ -14,10 +14,14 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
+    /// Measure `gait verify`, `gait run diff` and `gait gate eval` as processes
+    Evidence(EvidenceArgs),
     /// Measure programs under `gait exec` against native
     Exec(ExecArgs),
     /// Measure decisions of the compiled policy
     Gate(GateArgs),
+    /// Measure the signal report over many runpacks
+    Signal(SignalArgs),
     /// Be the measured program (used by `exec`)
     Probe(ProbeArgs),
 }
@@ -71,10 +75,37 @@ impl ExecArgs {
 }
 
 #[derive(Debug, ClapArgs)]
+pub(crate) struct EvidenceArgs {
+    /// The gait binary [default: `gait` beside this program]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) gait: Option<PathBuf>,
+    /// Actions per runpack
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub(crate) actions: usize,
+    /// Runs of `verify` and `run diff`
+    #[arg(long, value_name = "N", default_value_t = 9)]
+    pub(crate) rounds: usize,
+    /// Runs of `gate eval`
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub(crate) evaluations: usize,
+    #[command(flatten)]
+    pub(crate) report: ReportOptions,
+}
+
+#[derive(Debug, ClapArgs)]
 pub(crate) struct GateArgs {
     /// Timed decisions per class
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     pub(crate) decisions: u64,
+    #[command(flatten)]
+    pub(crate) report: ReportOptions,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct SignalArgs {
+    /// Rounds; the median counts
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) rounds: usize,
     #[command(flatten)]
     pub(crate) report: ReportOptions,
 }

@@ -1,7 +1,8 @@
 //! Benchmarks of gait.
 //!
 //! `gait-bench exec` runs programs natively and under `gait exec`, interleaved, and reports medians and spread;
-//! `gait-bench gate` times the compiled policy alone. `gait-bench probe` is the small program that `exec` measures
+//! `gait-bench gate` times the compiled policy alone, `gait-bench evidence` what is done with evidence afterwards, and
+//! `gait-bench signal` the report over a thousand runs. `gait-bench probe` is the small program that `exec` measures
 //! system calls with; it is the same binary so that nothing else needs to be built.
 //!
 //! Timings depend on the host and on what else it does: a missed budget is printed, and fails the run only with
@@ -12,10 +13,12 @@
 mod args;
 mod budget;
 mod error;
+mod evidence;
 mod exec;
 mod gate;
 mod probe;
 mod report;
+mod signal;
 mod stats;
 
 use std::io::Write;
@@ -40,8 +43,10 @@ fn main() -> ExitCode {
 
 fn run(bench: Bench) -> Result<ExitCode, BenchError> {
     match bench {
+        Bench::Evidence(args) => deliver(&evidence::measure(&args)?, &args.report),
         Bench::Exec(args) => deliver(&exec::measure(&args)?, &args.report),
         Bench::Gate(args) => deliver(&gate::measure(&args)?, &args.report),
+        Bench::Signal(args) => deliver(&signal::measure(&args)?, &args.report),
         Bench::Probe(args) => {
             let line = probe::run(&args)?;
             writeln!(std::io::stdout(), "{line}").map_err(|e| BenchError::io("stdout", e))?;

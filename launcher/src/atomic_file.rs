@@ -58,6 +58,12 @@ impl Staged {
         Ok(staged)
     }
 
+    /// Returns where the file is meanwhile.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.temporary
+    }
+
     /// Moves the file to its place.
     ///
     /// # Errors

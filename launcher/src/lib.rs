@@ -19,6 +19,7 @@ pub mod toolgate;
 
 mod approval;
 mod backend;
+mod described_run;
 mod doctor;
 mod exec;
 mod net;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use gait_agent::intent::SessionFacts;
 use gait_agent::sign::{Digest, SigningKey};
-use gait_agent::trace::RecorderOptions;
+use gait_agent::trace::{Circumstances, RecorderOptions};
 
 use crate::backend::fake::Fake;
 pub use crate::backend::fake::{Answer, Deed, Script, Step, Thing};
@@ -65,6 +65,7 @@ impl Rehearsal<'_> {
             policy_digest: policy.policy().digest(),
             program: b"script".to_vec(),
             command_digest: Digest::sha256(b"script\0"),
+            circumstances: Circumstances::default(),
             options: RecorderOptions {
                 repeats: session_config::repeats(&policy),
                 ..RecorderOptions::default()

@@ -38,10 +38,15 @@ pub fn check(text: &str) -> Result<&str, InvalidRunId> {
 pub fn generate() -> io::Result<String> {
     let mut random = [0_u8; 4];
     getrandom::fill(&mut random).map_err(io::Error::other)?;
+    Ok(format!("run_{}_{:08x}", compact_now(), u32::from_be_bytes(random)))
+}
+
+/// Returns the time of the wall clock for names: `YYYYMMDDTHHMMSSZ`.
+#[must_use]
+pub fn compact_now() -> String {
     let seconds = now().unix_nanos() / 1_000_000_000;
     let whole = Timestamp::from_unix_nanos(u64::try_from(seconds).unwrap_or_default() * 1_000_000_000);
-    let compact: String = whole.to_string().chars().filter(|c| !matches!(c, '-' | ':')).collect();
-    Ok(format!("run_{compact}_{:08x}", u32::from_be_bytes(random)))
+    whole.to_string().chars().filter(|c| !matches!(c, '-' | ':')).collect()
 }
 
 /// Returns the time of the wall clock.

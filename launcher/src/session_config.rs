@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use gait_agent::action::{Action, Object};
 use gait_agent::gate::Decision;
 use gait_agent::intent::{SessionFacts, path_text};
-use gait_agent::policy::{CompiledPolicy, ReadEvidence, RepeatEvidence, Vars};
+use gait_agent::policy::{CompiledPolicy, Policy, ReadEvidence, RepeatEvidence, Vars};
 use gait_agent::trace::Repeats;
 use std::os::unix::ffi::OsStrExt;
 
@@ -36,10 +36,24 @@ pub struct PolicyChoice<'a> {
 /// Everything that is wrong with the policy, at once; or what of it `gait exec` cannot enforce (exit 7).
 pub fn load(choice: &PolicyChoice<'_>) -> Result<CompiledPolicy, CliError> {
     let policy = load_policy(choice.name)?;
+    compile(&policy, choice.facts, &vars_of(choice))
+}
+
+/// Compiles a policy for a session whose variables are known.
+///
+/// # Errors
+/// What of it `gait exec` cannot enforce (exit 7).
+pub fn compile(policy: &Policy, facts: &SessionFacts, vars: &Vars) -> Result<CompiledPolicy, CliError> {
+    CompiledPolicy::compile(policy, facts, vars)
+        .map_err(|error| CliError::new(ErrorCode::DependencyMissing, error.to_string()))
+}
+
+/// Returns the variables of a session of this user.
+#[must_use]
+pub fn vars_of(choice: &PolicyChoice<'_>) -> Vars {
     let mut vars = vars();
     vars.protect.extend(protected(choice));
-    CompiledPolicy::compile(&policy, choice.facts, &vars)
-        .map_err(|error| CliError::new(ErrorCode::DependencyMissing, error.to_string()))
+    vars
 }
 
 /// Refuses a policy that asks for what this version of gait does not have.

@@ -17,7 +17,7 @@ use crate::sign::{Digest, Field, ObjectWriter};
 use crate::timestamp::Timestamp;
 
 /// Longer arguments are kept as a digest even in raw capture: a line of evidence must stay readable in one piece.
-const RAW_ARGV_BYTES: usize = 128 << 10;
+pub const RAW_ARGV_BYTES: usize = 128 << 10;
 
 /// What of the arguments of a program goes into the evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -8,6 +8,6 @@ mod infer;
 mod normalise;
 mod request;
 
-pub use from_action::{Capture, SessionFacts, path_text};
+pub use from_action::{Capture, RAW_ARGV_BYTES, SessionFacts, path_text};
 pub use normalise::{Context, Intent, IntentError, Kind, Provenance, Skill, Source, Target};
 pub use request::{ContextRequest, IntentRequest, ProvenanceRequest, SkillRequest, TargetRequest};

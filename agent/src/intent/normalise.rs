@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::infer::{self, lower};
 use super::{ContextRequest, IntentRequest, ProvenanceRequest, SkillRequest, TargetRequest};
 use crate::endpoint::EndpointClass;
+use crate::schema;
 use crate::sign::{CanonError, Digest, ParseError, digest_of};
 use crate::timestamp::{InvalidTimestamp, Timestamp};
 
@@ -22,6 +23,14 @@ pub enum IntentError {
     /// JSON of another shape.
     #[error("not an intent request")]
     Shape(#[source] serde_json::Error),
+    /// Another document, or one of another generation.
+    #[error("unsupported schema {id} {version}, expected gait.gate.intent_request 1.0.0")]
+    Schema {
+        /// Its `schema_id`.
+        id: String,
+        /// Its `schema_version`.
+        version: String,
+    },
     /// A field that must have a value has none.
     #[error("{0} is required")]
     Missing(&'static str),
@@ -57,6 +66,9 @@ macro_rules! words {
         pub enum $name { $( $(#[$vdoc])* $variant, )* }
 
         impl $name {
+            /// Every word, in the order of the spelling.
+            pub const ALL: &'static [Self] = &[ $( Self::$variant, )* ];
+
             /// Returns the contract's spelling.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
@@ -307,6 +319,11 @@ impl IntentRequest {
     ///
     /// Fails if a required value is missing, a word is not one of the contract's, or a digest or time is malformed.
     pub fn normalise(self) -> Result<Intent, IntentError> {
+        // Absent ones are those of this generation, as the contract has it; fields of another may mean other things.
+        let ours = |text: &str, own: &str| text.is_empty() || text == own;
+        if !ours(&self.schema_id, schema::INTENT_REQUEST) || !ours(&self.schema_version, schema::VERSION) {
+            return Err(IntentError::Schema { id: self.schema_id, version: self.schema_version });
+        }
         let tool_name = required("tool_name", lower(self.tool_name.trim()))?;
         let args = trim_object(self.args)?;
         let targets = targets(self.targets, &tool_name)?;

@@ -4,10 +4,15 @@
 //! reference evaluation itself; what is left per operation is a short list of steps. A property test holds `decide`
 //! equal to the reference.
 
-use std::borrow::Cow;
+mod partial;
+mod subject;
+
 use std::net::IpAddr;
 
-use super::bound::{BindError, BoundPolicy, BoundRule, EndpointGlobs, clean_path, is_private, plain_name};
+pub use partial::{Knowledge, Unknown};
+use subject::Subject;
+
+use super::bound::{BindError, BoundPolicy, BoundRule, EndpointGlobs, clean_path};
 use super::glob::Glob;
 use super::matcher::{MAX_SETS, NameSet, OperationMask, PathIndex, Sets};
 use super::model::{ExecSettings, Policy, Rule};
@@ -206,17 +211,30 @@ impl CompiledPolicy {
     /// Judges an action. Allocates nothing unless the path is not plain text or a rule has base endpoint lists.
     #[must_use]
     pub fn decide(&self, action: &Action<'_>) -> Decision {
-        let block = |ground| Decision { verdict: Verdict::Block, ground, hits: Hits::default() };
-        let operation = action.operation;
-        let Some(program) = self.programs.get(usize::from(operation as u8)) else {
-            return block(Ground::FailClosed);
+        let (program, subject, sets) = match self.begin(action) {
+            Ok(begun) => begun,
+            Err(decision) => return decision,
         };
+        for step in &program.steps {
+            match self.step(step, &subject, &sets) {
+                None => {}
+                Some(decision) => return decision,
+            }
+        }
+        self.fall_through(&subject)
+    }
+
+    /// Decides what no rule has a say in, and otherwise prepares the action for the rules.
+    #[inline]
+    fn begin<'a>(&self, action: &'a Action<'a>) -> Result<(&Program, Subject<'a>, Sets), Decision> {
+        let operation = action.operation;
+        let program = self.programs.get(usize::from(operation as u8)).ok_or(block(Ground::FailClosed))?;
         let subject = match (action.object, operation.target_kind()) {
             (Object::Path(path), TargetKind::Path) => Subject::path(action, path),
             (Object::Host(host), TargetKind::Host) => Subject::host(action, host),
             (Object::Other(_), TargetKind::Other) => Subject::new(action),
             // A backend that contradicts the table is not believed.
-            _ => return block(Ground::FailClosed),
+            _ => return Err(block(Ground::FailClosed)),
         };
         let mut sets = Sets::EMPTY;
         if let Some(path) = subject.path.as_deref()
@@ -230,28 +248,33 @@ impl CompiledPolicy {
                 let _clean = self.index.lookup(cleaned.as_bytes(), operation, &mut sets);
             }
             if sets.has(self.protect_set) {
-                return block(Ground::Protect(self.protector(path)));
+                return Err(block(Ground::Protect(self.protector(path))));
             }
         }
-        if program.fail_closed {
-            return block(Ground::FailClosed);
+        if program.fail_closed { Err(block(Ground::FailClosed)) } else { Ok((program, subject, sets)) }
+    }
+
+    /// Decides by one rule, if it matches.
+    #[inline]
+    fn step(&self, step: &Step, subject: &Subject<'_>, sets: &Sets) -> Option<Decision> {
+        let index = usize::from(step.rule);
+        let (Some(rule), Some(source)) = (self.rules.get(index), self.policy.rules().get(index)) else {
+            return Some(block(Ground::FailClosed));
+        };
+        if rule.path_set.is_some_and(|set| !sets.has(set))
+            || rule.not_path_set.is_some_and(|set| sets.has(set))
+            || (step.more && !rule.matches(source, subject))
+        {
+            return None;
         }
-        for step in &program.steps {
-            let index = usize::from(step.rule);
-            let (Some(rule), Some(source)) = (self.rules.get(index), self.policy.rules().get(index)) else {
-                return block(Ground::FailClosed);
-            };
-            if rule.path_set.is_some_and(|set| !sets.has(set))
-                || rule.not_path_set.is_some_and(|set| sets.has(set))
-                || (step.more && !rule.matches(source, &subject))
-            {
-                continue;
-            }
-            let (verdict, hits) = rule.constrained(source, &subject);
-            return Decision { verdict, ground: Ground::Rule(step.rule), hits };
-        }
+        let (verdict, hits) = rule.constrained(source, subject);
+        Some(Decision { verdict, ground: Ground::Rule(step.rule), hits })
+    }
+
+    /// Decides where no rule matches.
+    fn fall_through(&self, subject: &Subject<'_>) -> Decision {
         let default = self.policy.default_verdict();
-        match operation.class() {
+        match subject.action.class() {
             EndpointClass::Other => block(Ground::DefaultOther),
             EndpointClass::NetHttp if default < Verdict::RequireApproval && subject.is_private() => {
                 block(Ground::DefaultPrivate)
@@ -362,51 +385,8 @@ impl Program {
     }
 }
 
-/// One action in the forms that rules compare.
-struct Subject<'a> {
-    action: &'a Action<'a>,
-    path: Option<Cow<'a, str>>,
-    host: Option<Host<'a>>,
-    name: Option<Cow<'a, str>>,
-}
-
-impl<'a> Subject<'a> {
-    const fn new(action: &'a Action<'a>) -> Self {
-        Self { action, path: None, host: None, name: None }
-    }
-
-    fn path(action: &'a Action<'a>, path: &'a [u8]) -> Self {
-        Self { path: Some(path_text(path)), ..Self::new(action) }
-    }
-
-    fn host(action: &'a Action<'a>, host: Host<'a>) -> Self {
-        let plain = |name: &'a str| {
-            let odd =
-                name.ends_with('.') || name.bytes().any(|byte| byte.is_ascii_uppercase() || !byte.is_ascii());
-            if odd { Cow::Owned(plain_name(name)) } else { Cow::Borrowed(name) }
-        };
-        Self { host: Some(host), name: host.name.map(plain), ..Self::new(action) }
-    }
-
-    fn is_private(&self) -> bool {
-        self.host.and_then(|host| host.address).is_some_and(is_private)
-    }
-
-    /// The target of the intent, for what is compared with it whole.
-    fn target(&self) -> crate::intent::Target {
-        let facts =
-            SessionFacts { identity: "-".to_owned(), workspace: "/".to_owned(), run_id: String::new() };
-        let intent = Intent::from_action(&facts, self.action, Capture::Reference);
-        intent.targets().first().cloned().unwrap_or_else(|| crate::intent::Target {
-            kind: crate::intent::Kind::Other,
-            value: String::new(),
-            operation: String::new(),
-            sensitivity: String::new(),
-            endpoint_class: self.action.class(),
-            endpoint_domain: String::new(),
-            destructive: true,
-        })
-    }
+const fn block(ground: Ground) -> Decision {
+    Decision { verdict: Verdict::Block, ground, hits: Hits(0) }
 }
 
 impl CompiledRule {
@@ -434,7 +414,9 @@ impl CompiledRule {
                 return false;
             }
         }
-        if let Some(pattern) = &self.argv {
+        if let Some(pattern) = &self.argv
+            && !subject.unknown.argv
+        {
             let program = subject.path.as_deref().unwrap_or_default();
             if !subject.action.argv.is_some_and(|argv| pattern.is_match(program.as_bytes(), argv)) {
                 return false;
@@ -453,7 +435,7 @@ impl CompiledRule {
                 .any(|network| network.contains(&address) || network.contains(&address.to_canonical()))
         };
         let address = subject.host.and_then(|host| host.address);
-        if wants.addresses.is_some() && !address.is_some_and(inside) {
+        if wants.addresses.is_some() && !subject.unknown.address && !address.is_some_and(inside) {
             return false;
         }
         let port = subject.host.map(|host| host.port);

@@ -13,6 +13,7 @@ mod digest;
 mod example;
 mod fields;
 mod floor;
+mod format;
 mod glob;
 mod load;
 mod matcher;
@@ -27,9 +28,10 @@ mod syntax;
 pub(crate) use bound::{BoundRule, clean_path, plain_name};
 
 pub use bound::{BindError, BoundPolicy, is_private};
-pub use compile::{CompileError, CompiledPolicy, Explanation};
+pub use compile::{CompileError, CompiledPolicy, Explanation, Knowledge, Unknown};
 pub use example::{Example, ExampleAction, ExampleError};
 pub use floor::Floor;
+pub use format::{FormatError, Formatted, format};
 pub use glob::{Glob, GlobError, Separator};
 pub use load::{MAX_POLICY_BYTES, MAX_RULES, ReadFile, is_shipped};
 pub use model::{

@@ -5,7 +5,9 @@
 //! looked at here; contents are unpacked by the `zip` crate through [`Unpacked`], which holds entries to their size.
 
 use std::collections::BTreeSet;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
 
 use super::reason::{Finding, Reason};
 use crate::sign::{Digest, DigestHasher};
@@ -74,7 +76,7 @@ pub(super) struct EntryInfo {
 }
 
 /// The entries of an archive, in the order of the directory, and what is wrong with them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Layout {
     pub(super) entries: Vec<EntryInfo>,
     pub(super) findings: Vec<Finding>,
@@ -285,6 +287,38 @@ fn descriptor_bytes<R: Read + Seek>(file: &mut R, at: u64, entry: &EntryInfo) ->
     }
 }
 
+/// A reader of an open file with a position of its own, so that several threads read one file.
+pub(super) struct Positioned<'a> {
+    file: &'a File,
+    at: u64,
+}
+
+impl<'a> Positioned<'a> {
+    pub(super) const fn new(file: &'a File) -> Self {
+        Self { file, at: 0 }
+    }
+}
+
+impl Read for Positioned<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.file.read_at(buffer, self.at)?;
+        self.at += length as u64;
+        Ok(length)
+    }
+}
+
+impl Seek for Positioned<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let at = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+            SeekFrom::End(by) => self.file.metadata()?.len().checked_add_signed(by),
+        };
+        self.at = at.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.at)
+    }
+}
+
 /// The contents of an entry while they are unpacked: digested, and never longer than the directory says.
 pub(super) struct Unpacked<R> {
     inner: R,
@@ -317,26 +351,4 @@ impl<R: Read> Read for Unpacked<R> {
         self.hasher.update(&buffer[..length]);
         Ok(length)
     }
-}
-
-/// Hands the lines of an entry, without newlines, to `each`, and returns the entry's digest.
-///
-/// A line without a newline at the end, or longer than `limit`, is an error: nothing of ours ends so.
-pub(super) fn each_line<R: Read>(
-    unpacked: Unpacked<R>,
-    limit: usize,
-    mut each: impl FnMut(&[u8]),
-) -> io::Result<Digest> {
-    let mut reader = BufReader::with_capacity(1 << 16, unpacked);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        reader.by_ref().take(limit as u64 + 1).read_until(b'\n', &mut line)?;
-        match line.strip_suffix(b"\n") {
-            Some(line) => each(line),
-            None if line.is_empty() => break,
-            None => return Err(io::Error::new(io::ErrorKind::InvalidData, "line without end")),
-        }
-    }
-    reader.into_inner().finish()
 }

@@ -1,14 +1,20 @@
 //! Checks of the lines inside a session's runpack: traces first, then the journal that refers to them.
+//!
+//! What can be said of a line alone is found by several threads, what depends on the lines before it in their order.
 
 use super::derive::{intent_line, result_line};
+use super::lines::Batch;
 use super::reason::{Finding, Reason};
 use crate::endpoint::EndpointClass;
 use crate::gate::Verdict;
-use crate::sign::{Digest, DigestHasher, SignatureError, VerifyKey};
-use crate::trace::{Line, LineKind, Totals, TraceError, TraceId, TraceRecord, intent_id, verify_line};
+use crate::sign::{BulkVerifier, Digest, DigestHasher, Signature, SignatureError, VerifyKey};
+use crate::trace::{Line, LineKind, Totals, TraceError, TraceId, TraceRecord, intent_id, read_line};
 
 /// More findings than this tell nothing new.
 const MAX_FINDINGS: usize = 100;
+
+/// From so many bytes of records on, tables for their signatures pay for themselves: some 500 records.
+const BULK_BYTES: u64 = 512 << 10;
 
 /// What was found so far, at most [`MAX_FINDINGS`].
 #[derive(Debug, Default)]
@@ -30,20 +36,9 @@ struct Fact {
     verdict: Verdict,
 }
 
-/// Checks `traces.jsonl` line by line.
-pub(super) struct TraceCheck<'a> {
-    run_id: &'a str,
-    key: Option<&'a VerifyKey>,
-    facts: Vec<Fact>,
-    policy: Option<Digest>,
-    intents: DigestHasher,
-    results: DigestHasher,
-    text: Vec<u8>,
-}
-
 /// What the traces amount to.
 pub(super) struct Traces {
-    facts: Vec<Fact>,
+    facts: Vec<Option<Fact>>,
     pub(super) policy: Option<Digest>,
     /// The digest that `intents.jsonl` must have.
     pub(super) intents: Digest,
@@ -57,58 +52,118 @@ impl Traces {
     }
 
     fn fact(&self, intent: u64) -> Option<&Fact> {
-        self.facts.get(usize::try_from(intent).ok()?.checked_sub(1)?)
+        self.facts.get(usize::try_from(intent).ok()?.checked_sub(1)?)?.as_ref()
     }
 }
 
-impl<'a> TraceCheck<'a> {
-    pub(super) fn new(run_id: &'a str, key: Option<&'a VerifyKey>) -> Self {
-        Self {
-            run_id,
-            key,
-            facts: Vec::new(),
-            policy: None,
-            intents: DigestHasher::new(),
-            results: DigestHasher::new(),
-            text: Vec::new(),
-        }
+/// What is checked of each trace record alone, on any thread.
+pub(super) struct TraceRules<'a> {
+    run_id: &'a str,
+    key: Option<&'a VerifyKey>,
+    bulk: Option<BulkVerifier>,
+}
+
+/// What the lines of a batch came to.
+#[derive(Default)]
+pub(super) struct CheckedTraces {
+    facts: Vec<Option<Fact>>,
+    /// The policy of the first line, and of each whose policy differs from that before it.
+    policies: Vec<(u64, Digest)>,
+    intents: Vec<u8>,
+    results: Vec<u8>,
+    findings: Vec<(Reason, u64)>,
+}
+
+fn trace_place(line: u64) -> String {
+    format!("traces.jsonl line {line}")
+}
+
+/// A line that was read, or why it was not.
+type ReadLine = Result<(TraceRecord, Signature, Digest), TraceError>;
+
+impl<'a> TraceRules<'a> {
+    /// `size` is that of all records together.
+    pub(super) fn new(run_id: &'a str, key: Option<&'a VerifyKey>, size: u64) -> Self {
+        let many = size >= BULK_BYTES;
+        Self { run_id, key, bulk: key.filter(|_| many).and_then(BulkVerifier::new) }
     }
 
-    pub(super) fn line(&mut self, bytes: &[u8], found: &mut Findings) {
-        let place = format!("traces.jsonl line {}", self.facts.len() + 1);
-        let record = match verify_line(bytes, self.key) {
-            Ok(record) => record,
-            Err(error) => {
-                found.add(trace_reason(&error), place);
-                // The record is needed for what refers to it, whatever its signature is worth.
-                match serde_json::from_slice::<TraceRecord>(bytes) {
-                    Ok(record) => record,
-                    Err(_) => return,
+    /// Checks the lines of a batch.
+    pub(super) fn check(&self, batch: &Batch) -> CheckedTraces {
+        let mut checked = CheckedTraces::default();
+        let read: Vec<ReadLine> = batch.lines().map(read_line).collect();
+        let signed: Vec<_> =
+            read.iter().flatten().map(|(_, signature, digest)| (*digest, signature)).collect();
+        let mut proven = self.bulk.as_ref().map(|bulk| bulk.verify(&signed).into_iter());
+        for ((bytes, read), line) in batch.lines().zip(read).zip(batch.first..) {
+            let record = match read {
+                Ok((record, signature, digest)) => {
+                    // What the tables do not prove is asked about once more, one by one, which tells why.
+                    let proven = proven.as_mut().and_then(Iterator::next) == Some(true);
+                    if let (Some(key), false) = (self.key, proven)
+                        && let Err(error) = key.verify_digest(&digest, &signature)
+                    {
+                        checked.findings.push((trace_reason(&error.into()), line));
+                    }
+                    Some(record)
                 }
-            }
-        };
-        let place = || format!("traces.jsonl line {}", self.facts.len() + 1);
-        if record.run_id.as_deref() != Some(self.run_id) {
-            found.add(Reason::RunMismatch, place());
+                Err(error) => {
+                    checked.findings.push((trace_reason(&error), line));
+                    // The record is needed for what refers to it, whatever its signature is worth.
+                    serde_json::from_slice(bytes).ok()
+                }
+            };
+            let fact = record.and_then(|record| self.record(&record, line, &mut checked));
+            checked.facts.push(fact);
         }
-        if *self.policy.get_or_insert(record.policy_digest) != record.policy_digest {
-            found.add(Reason::PolicyMismatch, place());
+        checked
+    }
+
+    /// Derives what follows from a record.
+    fn record(&self, record: &TraceRecord, line: u64, checked: &mut CheckedTraces) -> Option<Fact> {
+        if record.run_id.as_deref() != Some(self.run_id) {
+            checked.findings.push((Reason::RunMismatch, line));
+        }
+        if checked.policies.last().is_none_or(|(_, policy)| *policy != record.policy_digest) {
+            checked.policies.push((line, record.policy_digest));
         }
         let Some(target) = &record.target else {
-            found.add(Reason::TraceInvalid, place());
-            return;
+            checked.findings.push((Reason::TraceInvalid, line));
+            return None;
         };
-        let id = intent_id(self.facts.len() as u64 + 1);
-        self.text.clear();
-        if intent_line(&record, &id, &mut self.text).is_err() {
-            found.add(Reason::TraceInvalid, place());
+        let id = intent_id(line);
+        if intent_line(record, &id, &mut checked.intents).is_err() {
+            checked.findings.push((Reason::TraceInvalid, line));
         }
-        self.intents.update(&self.text);
-        self.text.clear();
-        result_line(&record, &id, &mut self.text);
-        self.results.update(&self.text);
-        let class = target.endpoint_class;
-        self.facts.push(Fact { id: record.trace_id, class, verdict: record.verdict });
+        result_line(record, &id, &mut checked.results);
+        Some(Fact { id: record.trace_id, class: target.endpoint_class, verdict: record.verdict })
+    }
+}
+
+/// What the traces amount to so far; batches are taken in their order.
+#[derive(Default)]
+pub(super) struct TraceCheck {
+    facts: Vec<Option<Fact>>,
+    policy: Option<Digest>,
+    intents: DigestHasher,
+    results: DigestHasher,
+}
+
+impl TraceCheck {
+    pub(super) fn take(&mut self, checked: CheckedTraces, found: &mut Findings) {
+        let mut findings = checked.findings;
+        for (line, policy) in checked.policies {
+            if *self.policy.get_or_insert(policy) != policy {
+                findings.push((Reason::PolicyMismatch, line));
+            }
+        }
+        findings.sort_by_key(|(_, line)| *line);
+        for (reason, line) in findings {
+            found.add(reason, trace_place(line));
+        }
+        self.facts.extend(checked.facts);
+        self.intents.update(&checked.intents);
+        self.results.update(&checked.results);
     }
 
     pub(super) fn finish(self) -> Traces {
@@ -132,6 +187,16 @@ fn trace_reason(error: &TraceError) -> Reason {
         | TraceError::Schema { .. }
         | TraceError::Form
         | TraceError::Canon(_) => Reason::TraceInvalid,
+    }
+}
+
+/// Lines of the journal with their digests; `None` where a line is malformed.
+pub(super) struct JournalLines(Vec<(Digest, Option<Line>)>);
+
+impl JournalLines {
+    /// Reads the lines of a batch, on any thread.
+    pub(super) fn read(batch: &Batch) -> Self {
+        Self(batch.lines().map(|line| (Digest::sha256(line), Line::parse(line).ok())).collect())
     }
 }
 
@@ -180,12 +245,18 @@ impl<'a> JournalCheck<'a> {
         }
     }
 
-    pub(super) fn line(&mut self, bytes: &[u8], found: &mut Findings) {
+    pub(super) fn take(&mut self, lines: JournalLines, found: &mut Findings) {
+        for (digest, line) in lines.0 {
+            self.line(digest, line, found);
+        }
+    }
+
+    fn line(&mut self, digest: Digest, line: Option<Line>, found: &mut Findings) {
         let number = self.lines;
         let place = || format!("journal.jsonl line {}", number + 1);
-        let prev = std::mem::replace(&mut self.head, Digest::sha256(bytes));
+        let prev = std::mem::replace(&mut self.head, digest);
         self.lines += 1;
-        let Ok(line) = Line::parse(bytes) else {
+        let Some(line) = line else {
             found.add(Reason::JournalInvalid, place());
             return;
         };

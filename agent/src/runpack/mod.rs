@@ -7,23 +7,31 @@
 mod archive;
 mod check;
 mod derive;
+mod diff;
+mod document;
+mod lines;
 mod manifest;
 mod read;
 mod reason;
 mod record;
+mod reduce;
+mod replay;
+mod report;
 mod unfinished;
 mod verify;
 mod write;
 
 pub use archive::ArchiveLimits;
+pub use diff::{ChangedDecision, DecisionDiff, DecisionKey, Diff, Outcome, Privacy, diff};
 pub use manifest::{FileDigest, Manifest, Sealed};
 pub use read::{Decision, ReadError, Runpack};
 pub use reason::{Finding, Reason};
 pub use record::{
     Env, IntentEntry, Payloads, Receipt, RecordInputError, Refs, ResultEntry, Run, RunRecord, TimelineEvent,
 };
+pub use reduce::{Predicate, ReduceReport, Reduced, UnknownPredicate, reduce};
+pub use replay::{Replay, ReplayStep, StubType, replay};
+pub use report::{ExecEvidence, HashMismatch, SignatureStatus, VerifyReport};
 pub use unfinished::{Unfinished, UnfinishedError, examine};
-pub use verify::{
-    ExecEvidence, HashMismatch, SignatureStatus, VerifyError, VerifyOptions, VerifyReport, verify,
-};
+pub use verify::{VerifyError, VerifyOptions, verify, verify_seal};
 pub use write::{SealError, SessionFiles, SessionRun, pack, seal};

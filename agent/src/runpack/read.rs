@@ -2,18 +2,22 @@
 //!
 //! Reading proves nothing; callers verify first.
 
+use std::borrow::Cow;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use super::archive::{Unpacked, each_line};
+use super::archive::Unpacked;
+use super::lines::each_line;
 use super::manifest::{INTENTS, JOURNAL, MANIFEST, Manifest, REFS, RESULTS, RUN, TRACES};
-use super::record::{IntentEntry, Refs, ResultEntry, Run};
-use crate::sign::{Limits, ParseError, parse_strict};
+use super::record::{IntentEntry, Refs, ResultEntry, Run, RunRecord};
+use crate::gate::Verdict;
+use crate::sign::{Digest, Limits, ParseError, parse_strict};
 use crate::trace::{Line, LineKind, TraceRecord};
 
 /// A runpack cannot be read.
@@ -61,6 +65,30 @@ pub struct Decision {
     pub count: u64,
     /// Its record.
     pub record: TraceRecord,
+}
+
+/// The part of a trace record that says what was decided of what: reading it alone takes a fraction of the time.
+#[derive(Debug, Deserialize)]
+pub(super) struct Told<'a> {
+    pub(super) policy_digest: Option<Digest>,
+    pub(super) verdict: Verdict,
+    #[serde(default)]
+    pub(super) simulated_verdict: Option<Verdict>,
+    #[serde(borrow, default)]
+    pub(super) target: Option<ToldTarget<'a>>,
+}
+
+/// The target of a [`Told`].
+#[derive(Debug, Deserialize)]
+pub(super) struct ToldTarget<'a> {
+    #[serde(borrow)]
+    pub(super) endpoint_class: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) kind: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) operation: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) value: Cow<'a, str>,
 }
 
 /// An open runpack.
@@ -131,6 +159,41 @@ impl Runpack {
         self.entries(RESULTS)
     }
 
+    /// Reads the whole run as it would be described to be packed again. Memory grows with the run.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a part cannot be read.
+    pub fn record(&mut self) -> Result<RunRecord, ReadError> {
+        Ok(RunRecord {
+            run: self.run()?,
+            intents: self.intents()?,
+            results: self.results()?,
+            refs: self.refs()?,
+            capture_mode: self.manifest()?.capture_mode,
+        })
+    }
+
+    /// Hands the trace records of a session to `each`, in order; [`Self::decisions`] counts their repeats besides.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a line cannot be read.
+    pub fn traces(&mut self, mut each: impl FnMut(TraceRecord)) -> Result<(), ReadError> {
+        self.lines(TRACES, |bytes| {
+            each(serde_json::from_slice(bytes)?);
+            Ok(())
+        })
+    }
+
+    /// Hands the gist of the trace records of a session to `each`, in order.
+    pub(super) fn told(&mut self, mut each: impl FnMut(Told<'_>)) -> Result<(), ReadError> {
+        self.lines(TRACES, |bytes| {
+            each(serde_json::from_slice(bytes)?);
+            Ok(())
+        })
+    }
+
     /// Reads a small entry as bytes, such as `coverage.json`.
     ///
     /// # Errors
@@ -148,6 +211,40 @@ impl Runpack {
         Ok(bytes)
     }
 
+    /// Hands the intents to `each`, in order and one at a time.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a line cannot be read.
+    pub fn each_intent(&mut self, mut each: impl FnMut(IntentEntry)) -> Result<(), ReadError> {
+        self.lines(INTENTS, |bytes| serde_json::from_slice(bytes).map(&mut each))
+    }
+
+    /// Hands the results to `each`, in order and one at a time.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a line cannot be read.
+    pub fn each_result(&mut self, mut each: impl FnMut(ResultEntry)) -> Result<(), ReadError> {
+        self.lines(RESULTS, |bytes| serde_json::from_slice(bytes).map(&mut each))
+    }
+
+    /// Reads the first line of the journal alone: the start of the session.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it cannot be read.
+    pub fn session_start(&mut self) -> Result<Line, ReadError> {
+        let entry = || JOURNAL.to_owned();
+        let failed = |source| ReadError::Entry { entry: entry(), source };
+        let file = self.archive.by_name(JOURNAL).map_err(|error: ZipError| failed(error.into()))?;
+        let mut line = Vec::new();
+        let limit = Limits::LINE.bytes as u64 + 1;
+        BufReader::new(file.take(limit)).read_until(b'\n', &mut line).map_err(failed)?;
+        Line::parse(line.strip_suffix(b"\n").unwrap_or(&line))
+            .map_err(|source| ReadError::Shape { entry: entry(), source })
+    }
+
     /// Hands the lines of the journal to `each`, in order.
     ///
     /// # Errors
@@ -155,6 +252,18 @@ impl Runpack {
     /// Fails if a line cannot be read.
     pub fn journal(&mut self, mut each: impl FnMut(Line)) -> Result<(), ReadError> {
         self.lines(JOURNAL, |bytes| Line::parse(bytes).map(&mut each))
+    }
+
+    /// Hands the lines of `traces.jsonl` to `each`, as they are.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a line cannot be read, or `each` refuses one.
+    pub fn trace_lines(
+        &mut self,
+        each: impl FnMut(&[u8]) -> Result<(), serde_json::Error>,
+    ) -> Result<(), ReadError> {
+        self.lines(TRACES, each)
     }
 
     /// Hands the decisions of a session to `each`, in the order of their first occurrence.

@@ -8,7 +8,9 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-use super::check::{Findings, JournalCheck, TraceCheck};
+use super::archive::Unpacked;
+use super::check::{Findings, JournalCheck, JournalLines, TraceCheck, TraceRules};
+use super::lines::{self, Batch};
 use super::manifest::{COVERAGE, JOURNAL, TRACES};
 use super::reason::{Finding, Reason};
 use super::write::SessionFiles;
@@ -82,23 +84,30 @@ fn failed(file: &'static str) -> impl Fn(io::Error) -> UnfinishedError {
     move |source| UnfinishedError::File { file, source }
 }
 
-/// Hands the lines of a file to `each`, without their newlines.
-fn each_line(file: &'static str, path: &Path, mut each: impl FnMut(&[u8])) -> Result<(), UnfinishedError> {
-    let mut reader = BufReader::with_capacity(1 << 16, File::open(path).map_err(failed(file))?);
+fn open(name: &'static str, path: &Path) -> Result<Unpacked<File>, UnfinishedError> {
+    let file = File::open(path).map_err(failed(name))?;
+    let size = file.metadata().map_err(failed(name))?.len();
+    Ok(Unpacked::new(file, size))
+}
+
+/// Has `work` done on the lines of a file, and hands what comes of it to `take` in their order.
+fn each_batch<T: Send>(
+    name: &'static str,
+    path: &Path,
+    work: impl Fn(&Batch) -> T + Sync,
+    take: impl FnMut(T),
+) -> Result<(), UnfinishedError> {
+    let digest = lines::each_batch(open(name, path)?, Limits::LINE.bytes, work, take);
+    digest.map(drop).map_err(failed(name))
+}
+
+/// Reads the first line of the journal.
+fn first_line(path: &Path) -> Result<Option<Line>, UnfinishedError> {
+    let mut reader =
+        BufReader::new(File::open(path).map_err(failed(JOURNAL))?.take(Limits::LINE.bytes as u64));
     let mut line = Vec::new();
-    loop {
-        line.clear();
-        let limit = Limits::LINE.bytes as u64 + 1;
-        reader.by_ref().take(limit).read_until(b'\n', &mut line).map_err(failed(file))?;
-        match line.strip_suffix(b"\n") {
-            Some(line) => each(line),
-            None if line.is_empty() => return Ok(()),
-            None => {
-                let source = io::Error::new(io::ErrorKind::InvalidData, "a line without its end");
-                return Err(UnfinishedError::File { file, source });
-            }
-        }
-    }
+    reader.read_until(b'\n', &mut line).map_err(failed(JOURNAL))?;
+    Ok(line.strip_suffix(b"\n").and_then(|line| Line::parse(line).ok()))
 }
 
 /// Checks the files of a session that was not sealed, torn last lines cut off already.
@@ -107,11 +116,7 @@ fn each_line(file: &'static str, path: &Path, mut each: impl FnMut(&[u8])) -> Re
 ///
 /// Fails if they were changed, as far as that can be seen, or belong to another key.
 pub fn examine(files: &SessionFiles<'_>, key: &VerifyKey) -> Result<Unfinished, UnfinishedError> {
-    let mut first = None;
-    each_line(JOURNAL, files.journal, |line| {
-        first.get_or_insert_with(|| Line::parse(line).ok());
-    })?;
-    let start = first.flatten().filter(|line| line.kind == LineKind::SessionStart);
+    let start = first_line(files.journal)?.filter(|line| line.kind == LineKind::SessionStart);
     let Some(Line { run_id: Some(run_id), key_id: Some(key_id), at: started_at, .. }) = start else {
         return Err(UnfinishedError::Empty);
     };
@@ -120,19 +125,27 @@ pub fn examine(files: &SessionFiles<'_>, key: &VerifyKey) -> Result<Unfinished, 
     }
     let mut found = Findings::default();
     let mut capture = Capture::Reference;
-    let mut traces = TraceCheck::new(&run_id, Some(key));
-    each_line(TRACES, files.traces, |line| {
-        traces.line(line, &mut found);
-        if line.starts_with(b"{\"args\":") {
+    let size = std::fs::metadata(files.traces).map_err(failed(TRACES))?.len();
+    let rules = TraceRules::new(&run_id, Some(key), size);
+    let mut traces = TraceCheck::default();
+    let work =
+        |batch: &Batch| (batch.lines().any(|line| line.starts_with(b"{\"args\":")), rules.check(batch));
+    each_batch(TRACES, files.traces, work, |(raw, checked)| {
+        if raw {
             capture = Capture::Raw;
         }
+        traces.take(checked, &mut found);
     })?;
     let traces = traces.finish();
     let mut last_at = started_at;
     let mut journal = JournalCheck::new(&traces, &run_id, Some(key));
-    each_line(JOURNAL, files.journal, |bytes| {
-        journal.line(bytes, &mut found);
-        last_at = Line::parse(bytes).map_or(last_at, |line| line.at);
+    let work = |batch: &Batch| {
+        let last = batch.lines().last().and_then(|line| Line::parse(line).ok());
+        (last.map(|line| line.at), JournalLines::read(batch))
+    };
+    each_batch(JOURNAL, files.journal, work, |(at, lines)| {
+        last_at = at.unwrap_or(last_at);
+        journal.take(lines, &mut found);
     })?;
     let facts = journal.finish(&mut found);
     let coverage = std::fs::read(files.coverage).map_err(failed(COVERAGE))?;
@@ -182,12 +195,13 @@ impl Unfinished {
         let mut number = 0;
         let mut written = Ok(());
         let (recorded, totals) = (self.recorded, &mut self.totals);
-        each_line(TRACES, files.traces, |line| {
+        let digest = lines::each_line(open(TRACES, files.traces)?, Limits::LINE.bytes, |line| {
             number += 1;
             if number > recorded && written.is_ok() {
                 written = tell(&mut journal, number, line, totals);
             }
-        })?;
+        });
+        digest.map_err(failed(TRACES))?;
         written.map_err(failed(JOURNAL))?;
         let text = self.note();
         let totals = canonical(&self.totals.to_map())?;

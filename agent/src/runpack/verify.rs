@@ -6,25 +6,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek};
+use std::io::{self, BufReader, Read};
 use std::path::Path;
+use std::thread;
 
 use serde::Deserialize;
 use serde_json::Value;
 use zip::ZipArchive;
 
-use super::archive::{ArchiveLimits, Layout, ScanError, Unpacked, each_line, scan};
-use super::check::{Findings, JournalCheck, JournalFacts, TraceCheck, Traces};
+use super::archive::{ArchiveLimits, Layout, Positioned, ScanError, Unpacked, scan};
+use super::check::{Findings, JournalCheck, JournalFacts, JournalLines, TraceCheck, TraceRules, Traces};
+use super::lines::{Batch, each_batch};
 use super::manifest::{
     COVERAGE, INTENTS, JOURNAL, JOURNAL_DIGEST, MANIFEST, Manifest, REFERENCE_FILES, RESULTS, RUN,
     SESSION_FILES, TRACES, digests,
 };
-use super::reason::{Finding, Reason};
+use super::reason::Reason;
 use super::record::{Run, UNFINISHED};
+use super::report::{ExecEvidence, HashMismatch, SignatureStatus, VerifyReport};
 use crate::schema;
 use crate::sign::{Digest, Limits, SignatureError, VerifyKey, canonical, parse_strict};
 use crate::timestamp::Timestamp;
-use crate::trace::Totals;
 
 /// More signatures than this are an attack on the verifier's time.
 const MAX_SIGNATURES: usize = 16;
@@ -52,125 +54,33 @@ pub struct VerifyOptions {
     pub limits: ArchiveLimits,
 }
 
-/// What the signature of the manifest is worth.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum SignatureStatus {
-    /// There is none.
-    #[default]
-    Missing,
-    /// There is one, and no key to check it with.
-    Skipped,
-    /// Valid under the key that the runpack carries itself.
-    SelfSigned,
-    /// Valid under the trusted key.
-    Verified,
-    /// Not valid.
-    Failed,
-}
-
-impl SignatureStatus {
-    /// Returns the spelling in documents.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Missing => "missing",
-            Self::Skipped => "skipped",
-            Self::SelfSigned => "self_signed",
-            Self::Verified => "verified",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-/// A file whose contents are not those declared.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HashMismatch {
-    /// The file.
-    pub path: String,
-    /// The digest in the manifest.
-    pub expected: Digest,
-    /// The digest of the contents; `None` if they cannot be unpacked.
-    pub actual: Option<Digest>,
-}
-
-/// What the runpack of a session proves, provided that it holds.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ExecEvidence {
-    /// The policy.
-    pub policy_digest: Option<Digest>,
-    /// The backend.
-    pub backend: Option<String>,
-    /// The program.
-    pub program: Option<String>,
-    /// When the session began.
-    pub started_at: Option<Timestamp>,
-    /// When it ended.
-    pub ended_at: Option<Timestamp>,
-    /// How the workload ended, such as `exited:0`.
-    pub ending: Option<String>,
-    /// When it was sealed, where not by the session itself: whether the journal's end is missing cannot be told then.
-    pub sealed_later: Option<Timestamp>,
-    /// Distinct decisions.
-    pub traces: u64,
-    /// Lines of the journal.
-    pub lines: u64,
-    /// Events per class and verdict.
-    pub totals: Totals,
-    /// Events that were lost, as the session itself counted them.
-    pub losses: u64,
-    /// Questions that were answered.
-    pub approvals: u64,
-}
-
-/// What verification found.
-#[derive(Debug, Clone, Default)]
-pub struct VerifyReport {
-    /// The run; empty if there is no manifest.
-    pub run_id: String,
-    /// The digest of the manifest, computed.
-    pub manifest_digest: Option<Digest>,
-    /// Declared files that were read.
-    pub files_checked: usize,
-    /// Files that are not there, sorted.
-    pub missing_files: Vec<String>,
-    /// Files that differ, sorted.
-    pub hash_mismatches: Vec<HashMismatch>,
-    /// What the signature is worth.
-    pub signature_status: SignatureStatus,
-    /// The key that the runpack says it is signed with.
-    pub key_id: Option<Digest>,
-    /// What is wrong with signatures.
-    pub signature_errors: Vec<String>,
-    /// Signatures.
-    pub signatures_total: usize,
-    /// Those that are valid.
-    pub signatures_valid: usize,
-    /// Everything that is wrong.
-    pub findings: Vec<Finding>,
-    /// What the session did, if it is the runpack of one.
-    pub exec: Option<ExecEvidence>,
-}
-
-impl VerifyReport {
-    /// Returns whether the runpack holds.
-    #[must_use]
-    pub const fn ok(&self) -> bool {
-        self.findings.is_empty()
-    }
-
-    /// Returns whether a reason is among the findings.
-    #[must_use]
-    pub fn has(&self, reason: Reason) -> bool {
-        self.findings.iter().any(|finding| finding.reason == reason)
-    }
-}
-
 /// Verifies a runpack.
 ///
 /// # Errors
 ///
 /// Fails only if the file cannot be read or is no archive; see the report for everything else.
 pub fn verify(path: &Path, options: &VerifyOptions) -> Result<VerifyReport, VerifyError> {
+    verify_as_far(path, options, Depth::Everything)
+}
+
+/// Verifies that a runpack is what it was when it was sealed: the container, the manifest with its signature, and the
+/// digest of every file. Whether the seal was put on a consistent session, [`verify`] says.
+///
+/// # Errors
+///
+/// As [`verify`].
+pub fn verify_seal(path: &Path, options: &VerifyOptions) -> Result<VerifyReport, VerifyError> {
+    verify_as_far(path, options, Depth::Seal)
+}
+
+/// How far verification goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    Everything,
+    Seal,
+}
+
+fn verify_as_far(path: &Path, options: &VerifyOptions, depth: Depth) -> Result<VerifyReport, VerifyError> {
     let mut file = File::open(path)?;
     let layout = match scan(&mut file, &options.limits) {
         Ok(layout) => layout,
@@ -181,17 +91,24 @@ pub fn verify(path: &Path, options: &VerifyOptions) -> Result<VerifyReport, Veri
         }
     };
     let mut verifier =
-        Verifier { options, layout, report: VerifyReport::default(), found: Findings::default() };
+        Verifier { options, layout, depth, report: VerifyReport::default(), found: Findings::default() };
     verifier.found.0.append(&mut verifier.layout.findings);
     // Sizes, ratios and names that cannot be trusted end it before anything is unpacked.
     if verifier.found.0.is_empty() {
-        match ZipArchive::new(BufReader::new(file)) {
-            Ok(mut archive) => verifier.contents(&mut archive),
+        match unpacker(&file) {
+            Ok(mut archive) => verifier.contents(&file, &mut archive),
             Err(_) => verifier.found.add(Reason::MalformedArchive, "directory"),
         }
     }
     verifier.report.findings = verifier.found.0;
     Ok(verifier.report)
+}
+
+/// What unpacks entries; each thread has its own.
+type Unpacker<'f> = ZipArchive<BufReader<Positioned<'f>>>;
+
+fn unpacker(file: &File) -> zip::result::ZipResult<Unpacker<'_>> {
+    ZipArchive::new(BufReader::new(Positioned::new(file)))
 }
 
 /// The sealed head of a journal.
@@ -204,16 +121,28 @@ struct Head {
     schema_version: String,
 }
 
+/// Opens an entry; `None` if it is not there.
+fn open<'z, 'f>(
+    layout: &Layout,
+    archive: &'z mut Unpacker<'f>,
+    name: &str,
+) -> Option<io::Result<Unpacked<impl Read + use<'z, 'f>>>> {
+    let index = layout.entries.iter().position(|entry| entry.name == name)?;
+    let size = layout.entries[index].size;
+    Some(archive.by_index(index).map(|file| Unpacked::new(file, size)).map_err(Into::into))
+}
+
 struct Verifier<'a> {
     options: &'a VerifyOptions,
     layout: Layout,
+    depth: Depth,
     report: VerifyReport,
     found: Findings,
 }
 
 impl Verifier<'_> {
     /// Whether the unpacker sees the same entries as the strict scan.
-    fn agrees<R: Read + Seek>(&self, archive: &mut ZipArchive<R>) -> bool {
+    fn agrees(&self, archive: &mut Unpacker<'_>) -> bool {
         let entries = &self.layout.entries;
         archive.len() == entries.len()
             && entries.iter().enumerate().all(|(at, entry)| {
@@ -223,7 +152,7 @@ impl Verifier<'_> {
             })
     }
 
-    fn contents<R: Read + Seek>(&mut self, archive: &mut ZipArchive<R>) {
+    fn contents(&mut self, file: &File, archive: &mut Unpacker<'_>) {
         if !self.agrees(archive) {
             self.found.add(Reason::MalformedArchive, "directory");
             return;
@@ -252,8 +181,8 @@ impl Verifier<'_> {
                 bodies.insert(name, bytes);
             }
         }
-        if session {
-            self.session(archive, &manifest.run_id, key.as_ref(), &mut actual, &bodies);
+        if session && self.depth == Depth::Everything {
+            self.session((file, archive), &manifest.run_id, key.as_ref(), &mut actual, &bodies);
         }
         self.check_run(&manifest, bodies.get(RUN).map(Vec::as_slice));
         self.hashes(archive, &files, actual);
@@ -270,29 +199,14 @@ impl Verifier<'_> {
         }
     }
 
-    /// Opens an entry; `None` if it is not there.
-    fn open<'z, R: Read + Seek>(
-        &self,
-        archive: &'z mut ZipArchive<R>,
-        name: &str,
-    ) -> Option<io::Result<Unpacked<impl Read + use<'z, R>>>> {
-        let index = self.layout.entries.iter().position(|entry| entry.name == name)?;
-        let size = self.layout.entries[index].size;
-        Some(archive.by_index(index).map(|file| Unpacked::new(file, size)).map_err(Into::into))
-    }
-
     /// Reads an entry that is small enough to be held.
-    fn document<R: Read + Seek>(
-        &mut self,
-        archive: &mut ZipArchive<R>,
-        name: &str,
-    ) -> Option<(Vec<u8>, Digest)> {
+    fn document(&mut self, archive: &mut Unpacker<'_>, name: &str) -> Option<(Vec<u8>, Digest)> {
         let size = self.layout.entries.iter().find(|entry| entry.name == name)?.size;
         if size > self.options.limits.document {
             self.found.add(Reason::EntryTooLarge, name);
             return None;
         }
-        let read = self.open(archive, name)?.and_then(|mut unpacked| {
+        let read = open(&self.layout, archive, name)?.and_then(|mut unpacked| {
             let mut bytes = Vec::new();
             unpacked.read_to_end(&mut bytes)?;
             Ok((bytes, unpacked.finish()?))
@@ -416,32 +330,66 @@ impl Verifier<'_> {
     }
 
     /// Checks everything that only the runpack of a session has.
-    fn session<R: Read + Seek>(
+    fn session(
         &mut self,
-        archive: &mut ZipArchive<R>,
+        (file, archive): (&File, &mut Unpacker<'_>),
         run_id: &str,
         key: Option<&VerifyKey>,
         actual: &mut BTreeMap<String, Digest>,
         bodies: &BTreeMap<&str, Vec<u8>>,
     ) {
-        let mut traces = TraceCheck::new(run_id, key);
-        if let Some(digest) = self.lines(archive, TRACES, |line, found| traces.line(line, found)) {
-            actual.insert(TRACES.to_owned(), digest);
-        }
-        let traces = traces.finish();
-        let mut journal = JournalCheck::new(&traces, run_id, key);
-        if let Some(digest) = self.lines(archive, JOURNAL, |line, found| journal.line(line, found)) {
-            actual.insert(JOURNAL.to_owned(), digest);
-        }
-        let journal = journal.finish(&mut self.found);
-        for (name, derived) in [(INTENTS, traces.intents), (RESULTS, traces.results)] {
-            let digest = self.open(archive, name).map(|entry| entry.and_then(Unpacked::finish));
+        let layout = self.layout.clone();
+        let (traces, journal, derived) = thread::scope(|scope| {
+            // Not in the threads of this one: unpacking and digesting these two needs nothing of the others.
+            let derived = scope.spawn(|| [INTENTS, RESULTS].map(|name| (name, digest(file, &layout, name))));
+            let traces = self.traces(archive, run_id, key, actual);
+            let mut journal = JournalCheck::new(&traces, run_id, key);
+            let found =
+                self.lines(archive, JOURNAL, JournalLines::read, |lines, found| journal.take(lines, found));
+            actual.extend(found.map(|digest| (JOURNAL.to_owned(), digest)));
+            let journal = journal.finish(&mut self.found);
+            let derived = derived.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            (traces, journal, derived)
+        });
+        for (name, digest) in derived {
+            let follows = if name == INTENTS { traces.intents } else { traces.results };
             let Some(digest) = digest.and_then(|digest| self.unpacked(name, digest)) else { continue };
-            if digest != derived {
+            if digest != follows {
                 self.found.add(Reason::DerivedMismatch, name);
             }
             actual.insert(name.to_owned(), digest);
         }
+        self.seals(&journal, actual, bodies);
+        let mut exec = evidence(&traces, journal);
+        exec.sealed_later = bodies.get(RUN).and_then(|bytes| sealed_later(bytes));
+        self.report.exec = Some(exec);
+    }
+
+    /// Checks the trace records.
+    fn traces(
+        &mut self,
+        archive: &mut Unpacker<'_>,
+        run_id: &str,
+        key: Option<&VerifyKey>,
+        actual: &mut BTreeMap<String, Digest>,
+    ) -> Traces {
+        let size =
+            self.layout.entries.iter().find(|entry| entry.name == TRACES).map_or(0, |entry| entry.size);
+        let rules = TraceRules::new(run_id, key, size);
+        let mut traces = TraceCheck::default();
+        let work = |batch: &Batch| rules.check(batch);
+        let found = self.lines(archive, TRACES, work, |checked, found| traces.take(checked, found));
+        actual.extend(found.map(|digest| (TRACES.to_owned(), digest)));
+        traces.finish()
+    }
+
+    /// Holds what the session sealed at its start and end against what is there.
+    fn seals(
+        &mut self,
+        journal: &JournalFacts,
+        actual: &BTreeMap<String, Digest>,
+        bodies: &BTreeMap<&str, Vec<u8>>,
+    ) {
         let sealed = bodies.get(JOURNAL_DIGEST).and_then(|bytes| serde_json::from_slice::<Head>(bytes).ok());
         let holds = sealed.is_some_and(|sealed| {
             sealed.head == journal.head
@@ -455,21 +403,19 @@ impl Verifier<'_> {
         if coverage.is_none() || coverage != actual.get(COVERAGE).copied() {
             self.found.add(Reason::CoverageMismatch, COVERAGE);
         }
-        let mut exec = evidence(&traces, journal);
-        exec.sealed_later = bodies.get(RUN).and_then(|bytes| sealed_later(bytes));
-        self.report.exec = Some(exec);
     }
 
-    fn lines<R: Read + Seek>(
+    /// Goes through the lines of an entry, the work on several threads and what it comes to in order.
+    fn lines<T: Send>(
         &mut self,
-        archive: &mut ZipArchive<R>,
+        archive: &mut Unpacker<'_>,
         name: &str,
-        mut each: impl FnMut(&[u8], &mut Findings),
+        work: impl Fn(&Batch) -> T + Sync,
+        mut take: impl FnMut(T, &mut Findings),
     ) -> Option<Digest> {
-        let unpacked = self.open(archive, name)?;
-        let mut found = std::mem::take(&mut self.found);
-        let read = unpacked.and_then(|it| each_line(it, Limits::LINE.bytes, |line| each(line, &mut found)));
-        self.found = found;
+        let unpacked = open(&self.layout, archive, name)?;
+        let found = &mut self.found;
+        let read = unpacked.and_then(|it| each_batch(it, Limits::LINE.bytes, work, |done| take(done, found)));
         self.unpacked(name, read)
     }
 
@@ -484,9 +430,9 @@ impl Verifier<'_> {
     }
 
     /// Compares every declared file with its digest, unpacking those that were not read yet.
-    fn hashes<R: Read + Seek>(
+    fn hashes(
         &mut self,
-        archive: &mut ZipArchive<R>,
+        archive: &mut Unpacker<'_>,
         files: &BTreeMap<String, Digest>,
         mut actual: BTreeMap<String, Digest>,
     ) {
@@ -496,7 +442,7 @@ impl Verifier<'_> {
             }
             self.report.files_checked += 1;
             if !actual.contains_key(path)
-                && let Some(entry) = self.open(archive, path)
+                && let Some(entry) = open(&self.layout, archive, path)
                 && let Some(digest) = self.unpacked(path, entry.and_then(Unpacked::finish))
             {
                 actual.insert(path.clone(), digest);
@@ -508,6 +454,15 @@ impl Verifier<'_> {
             }
         }
     }
+}
+
+/// Unpacks an entry only to digest it.
+fn digest(file: &File, layout: &Layout, name: &str) -> Option<io::Result<Digest>> {
+    let mut archive = match unpacker(file) {
+        Ok(archive) => archive,
+        Err(error) => return Some(Err(error.into())),
+    };
+    open(layout, &mut archive, name).map(|entry| entry.and_then(Unpacked::finish))
 }
 
 /// Returns when a runpack was sealed whose session did not do it: the timeline has an end without an ending.

@@ -4,6 +4,7 @@
 //! digested. Documents from outside are parsed with [`parse_strict`], because `serde_json` keeps the last of two
 //! equal keys and a digest over such a document would cover only half of what a reader may see.
 
+use std::cell::Cell;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -154,9 +155,35 @@ pub enum ParseError {
         /// The limit.
         limit: usize,
     },
-    /// Not JSON, nested too deeply, or with a key twice in one object.
+    /// Not JSON.
     #[error("invalid JSON")]
     Invalid(#[source] serde_json::Error),
+    /// A key twice in one object.
+    #[error("invalid JSON")]
+    DuplicateKey(#[source] serde_json::Error),
+    /// Nested more deeply than the limit.
+    #[error("invalid JSON")]
+    TooDeep(#[source] serde_json::Error),
+}
+
+impl ParseError {
+    /// Returns the stable code of the mistake.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::TooLarge { .. } => "too_large",
+            Self::Invalid(_) => "not_json",
+            Self::DuplicateKey(_) => "duplicate_key",
+            Self::TooDeep(_) => "too_deep",
+        }
+    }
+}
+
+/// What `Strict` found that plain JSON may have.
+#[derive(Debug, Clone, Copy)]
+enum Flaw {
+    DuplicateKey,
+    Depth,
 }
 
 /// Parses a document, refusing duplicate keys, deep nesting, great size and anything after the value.
@@ -169,25 +196,35 @@ pub fn parse_strict(bytes: &[u8], limits: Limits) -> Result<Value, ParseError> {
         return Err(ParseError::TooLarge { bytes: bytes.len(), limit: limits.bytes });
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = Strict { depth: limits.depth }.deserialize(&mut deserializer).map_err(ParseError::Invalid)?;
+    let flaw = Cell::new(None);
+    let strict = Strict { depth: limits.depth, flaw: &flaw };
+    let value = strict.deserialize(&mut deserializer).map_err(|error| match flaw.get() {
+        None => ParseError::Invalid(error),
+        Some(Flaw::DuplicateKey) => ParseError::DuplicateKey(error),
+        Some(Flaw::Depth) => ParseError::TooDeep(error),
+    })?;
     deserializer.end().map_err(ParseError::Invalid)?;
     Ok(value)
 }
 
-/// Builds a `Value` with at most `depth` further levels.
+/// Builds a `Value` with at most `depth` further levels. Errors of serde are text, so the kind is kept beside them.
 #[derive(Clone, Copy)]
-struct Strict {
+struct Strict<'a> {
     depth: usize,
+    flaw: &'a Cell<Option<Flaw>>,
 }
 
-impl Strict {
+impl Strict<'_> {
     fn inner<E: de::Error>(self) -> Result<Self, E> {
-        let depth = self.depth.checked_sub(1).ok_or_else(|| E::custom("nested too deeply"))?;
-        Ok(Self { depth })
+        let Some(depth) = self.depth.checked_sub(1) else {
+            self.flaw.set(Some(Flaw::Depth));
+            return Err(E::custom("nested too deeply"));
+        };
+        Ok(Self { depth, ..self })
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Strict {
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -195,7 +232,7 @@ impl<'de> DeserializeSeed<'de> for Strict {
     }
 }
 
-impl<'de> Visitor<'de> for Strict {
+impl<'de> Visitor<'de> for Strict<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -244,6 +281,7 @@ impl<'de> Visitor<'de> for Strict {
         let mut object = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
             if object.contains_key(&key) {
+                self.flaw.set(Some(Flaw::DuplicateKey));
                 return Err(de::Error::custom(format_args!("duplicate key {key:?}")));
             }
             let value = entries.next_value_seed(inner)?;
@@ -262,8 +300,10 @@ mod tests {
 
     fn message(bytes: &[u8], limits: Limits) -> String {
         match parse_strict(bytes, limits).unwrap_err() {
-            ParseError::Invalid(source) => source.to_string(),
-            other => other.to_string(),
+            ParseError::Invalid(source) | ParseError::DuplicateKey(source) | ParseError::TooDeep(source) => {
+                source.to_string()
+            }
+            other @ ParseError::TooLarge { .. } => other.to_string(),
         }
     }
 
@@ -295,6 +335,25 @@ mod tests {
             assert!(message(text.as_bytes(), Limits::LINE).contains("duplicate key \"a\""), "{text}");
         }
         assert!(parse_strict(br#"{"a":{"a":1}}"#, Limits::LINE).is_ok());
+    }
+
+    #[test]
+    fn each_mistake_has_its_code() {
+        let limits = Limits { bytes: 20, depth: 2 };
+        let deep = [b'['; 20];
+        let cases: [(&[u8], &str); 8] = [
+            (b"[[[1]]]", "too_deep"),
+            (&deep, "too_deep"),
+            (br#"{"a":1,"a":2}"#, "duplicate_key"),
+            (br#"[{"a":1,"\u0061":1}]"#, "duplicate_key"),
+            (b"NaN", "not_json"),
+            (b"[[1]", "not_json"),
+            (b"\xff", "not_json"),
+            (b"[1,2,3,4,5,6,7,8,9,10]", "too_large"),
+        ];
+        for (bytes, code) in cases {
+            assert_eq!(parse_strict(bytes, limits).unwrap_err().code(), code, "{bytes:?}");
+        }
     }
 
     #[test]

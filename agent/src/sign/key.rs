@@ -168,6 +168,21 @@ impl VerifyKey {
     ///
     /// Says what does not fit, the claims of the signature first.
     pub fn verify_digest(&self, digest: &Digest, signature: &Signature) -> Result<(), SignatureError> {
+        let bytes = self.claimed_bytes(digest, signature)?;
+        let inner = ed25519_dalek::Signature::from_bytes(&bytes);
+        self.key.verify_strict(digest.as_bytes(), &inner).or(Err(SignatureError::Invalid))
+    }
+
+    /// Returns the bytes of a signature whose claims are the expected ones.
+    ///
+    /// # Errors
+    ///
+    /// Says which claim does not fit.
+    pub(super) fn claimed_bytes(
+        &self,
+        digest: &Digest,
+        signature: &Signature,
+    ) -> Result<[u8; 64], SignatureError> {
         if signature.alg != ALGORITHM {
             return Err(SignatureError::Algorithm(signature.alg.clone()));
         }
@@ -178,9 +193,12 @@ impl VerifyKey {
             return Err(SignatureError::Digest);
         }
         let bytes = STANDARD.decode(&signature.sig).or(Err(SignatureError::Encoding))?;
-        let bytes = <[u8; 64]>::try_from(bytes.as_slice()).or(Err(SignatureError::Encoding))?;
-        let inner = ed25519_dalek::Signature::from_bytes(&bytes);
-        self.key.verify_strict(digest.as_bytes(), &inner).or(Err(SignatureError::Invalid))
+        <[u8; 64]>::try_from(bytes.as_slice()).or(Err(SignatureError::Encoding))
+    }
+
+    /// Returns the 32 bytes.
+    pub(super) fn to_bytes(self) -> [u8; 32] {
+        self.key.to_bytes()
     }
 }
 

@@ -2,11 +2,13 @@
 //!
 //! Every signed or digested document of this crate goes through this module, and only through it.
 
+mod bulk;
 mod canon;
 mod digest;
 mod key;
 mod object;
 
+pub(crate) use bulk::BulkVerifier;
 pub(crate) use canon::digest_of_tree;
 pub use canon::{CanonError, Limits, ParseError, canonical, digest_of, parse_strict};
 pub(crate) use digest::write_hex;

@@ -12,6 +12,7 @@ use std::path::Path;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+use super::circumstances::Circumstances;
 use super::record::{Answer, Scope, TraceId};
 use crate::endpoint::EndpointClass;
 use crate::gate::Verdict;
@@ -311,9 +312,13 @@ pub struct Line {
     pub seq: u64,
 
     #[serde(default)]
+    pub address: Option<std::net::IpAddr>,
+    #[serde(default)]
     pub answer: Option<Answer>,
     #[serde(default)]
     pub backend: Option<String>,
+    #[serde(default)]
+    pub circumstances: Option<Circumstances>,
     #[serde(default)]
     pub command_digest: Option<Digest>,
     #[serde(default, deserialize_with = "some_decimal")]

@@ -9,9 +9,10 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Write};
 
+use super::circumstances::Circumstances;
 use super::journal::{Ending, Journal, LineKind, Totals, intent_id};
 use super::record::{Approval, ApprovalRecord, TraceId, TraceRecord, TraceTarget};
-use crate::action::{Action, Object};
+use crate::action::{Action, Host, Object};
 use crate::gate::Verdict;
 use crate::intent::{Capture, Intent, SessionFacts, path_text};
 use crate::schema;
@@ -58,6 +59,8 @@ pub struct SessionStart {
     pub program: Vec<u8>,
     /// The digest of its arguments, each ended by NUL.
     pub command_digest: Digest,
+    /// What its actions can be judged again with.
+    pub circumstances: Option<Circumstances>,
 }
 
 /// What is written of repeated decisions.
@@ -190,23 +193,24 @@ impl<J: Write, T: Write> Recorder<J, T> {
     ) -> Result<Self, RecordError> {
         let mut journal = Journal::new(journal);
         let at = Timestamp::from_unix_nanos(start.at_ns);
-        journal.append(
-            at,
-            LineKind::SessionStart,
-            &[
-                ("backend", Field::Text(&start.backend)),
-                ("command_digest", Field::Digest(&start.command_digest)),
-                ("coverage_digest", Field::Digest(&start.coverage_digest)),
-                ("key_id", Field::Digest(&key.key_id())),
-                ("policy_digest", Field::Digest(&policy_digest)),
-                ("producer_version", Field::Text(schema::PRODUCER_VERSION)),
-                ("program", Field::Text(&path_text(&start.program))),
-                ("public_key", Field::Text(&key.verify_key().to_base64())),
-                ("run_id", Field::Text(&facts.run_id)),
-                ("schema_id", Field::Text(schema::JOURNAL)),
-                ("schema_version", Field::Text(schema::VERSION)),
-            ],
-        )?;
+        let circumstances = start.circumstances.as_ref().map(canonical).transpose()?;
+        let known = circumstances.as_deref().map(|text| ("circumstances", Field::Canonical(text)));
+        let (key_id, public_key) = (key.key_id(), key.verify_key().to_base64());
+        let program = path_text(&start.program);
+        let fields = [
+            ("backend", Field::Text(&start.backend)),
+            ("command_digest", Field::Digest(&start.command_digest)),
+            ("coverage_digest", Field::Digest(&start.coverage_digest)),
+            ("key_id", Field::Digest(&key_id)),
+            ("policy_digest", Field::Digest(&policy_digest)),
+            ("producer_version", Field::Text(schema::PRODUCER_VERSION)),
+            ("program", Field::Text(&program)),
+            ("public_key", Field::Text(&public_key)),
+            ("run_id", Field::Text(&facts.run_id)),
+            ("schema_id", Field::Text(schema::JOURNAL)),
+            ("schema_version", Field::Text(schema::VERSION)),
+        ];
+        journal.append(at, LineKind::SessionStart, &known.into_iter().chain(fields).collect::<Vec<_>>())?;
         journal.flush()?;
         Ok(Self {
             facts,
@@ -379,17 +383,24 @@ impl<J: Write, T: Write> Recorder<J, T> {
     ) -> Result<(), RecordError> {
         let (event_id, trace_id) = (trace_id.event(at).to_string(), trace_id.to_string());
         let (intent_id, image) = (intent_id(intent), path_text(seen.action.image));
-        let fields = [
+        // A record names the peer by its name; which address that was is a circumstance like the program.
+        let address = match seen.action.object {
+            Object::Host(Host { name: Some(_), address: Some(address), .. }) => Some(address.to_string()),
+            Object::Path(_) | Object::Host(_) | Object::Other(_) => None,
+        };
+        let mut fields = vec![
             ("count", Field::Count(1)),
             ("event_id", Field::Text(&event_id)),
             ("intent_id", Field::Text(&intent_id)),
             ("pid", Field::Count(u64::from(seen.pid))),
             ("tid", Field::Count(u64::from(seen.tid))),
             ("trace_id", Field::Text(&trace_id)),
-            ("image", Field::Text(&image)),
         ];
-        let known = if image.is_empty() { &fields[..6] } else { &fields };
-        Ok(self.journal.append(at, kind, known)?)
+        fields.extend(address.as_deref().map(|address| ("address", Field::Text(address))));
+        if !image.is_empty() {
+            fields.push(("image", Field::Text(&image)));
+        }
+        Ok(self.journal.append(at, kind, &fields)?)
     }
 
     fn answer_line(

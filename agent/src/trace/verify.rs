@@ -6,7 +6,7 @@
 use super::record::{TraceId, TraceRecord};
 use crate::schema;
 use crate::sign::{
-    CanonError, Digest, Limits, ParseError, SignatureError, VerifyKey, digest_of, parse_strict,
+    CanonError, Digest, Limits, ParseError, Signature, SignatureError, VerifyKey, digest_of, parse_strict,
 };
 
 /// A trace record does not hold.
@@ -89,20 +89,20 @@ pub fn verify_trace(bytes: &[u8], key: &VerifyKey) -> Result<TraceRecord, TraceE
     Ok(record)
 }
 
-/// Verifies a line of `traces.jsonl`, without its newline. Without a key, everything but the signature.
-pub(crate) fn verify_line(bytes: &[u8], key: Option<&VerifyKey>) -> Result<TraceRecord, TraceError> {
-    let record: TraceRecord = serde_json::from_slice(bytes).map_err(TraceError::Shape)?;
+/// Reads a line of `traces.jsonl`, without its newline, and checks everything but its signature. Returns the digest that
+/// the signature must cover; a record without a signature is refused.
+pub(crate) fn read_line(bytes: &[u8]) -> Result<(TraceRecord, Signature, Digest), TraceError> {
+    let mut record: TraceRecord = serde_json::from_slice(bytes).map_err(TraceError::Shape)?;
     let unsigned = record.unsigned()?;
-    let form = record.signature.as_ref().map(|signature| unsigned.with(signature));
-    if form.as_deref().is_some_and(|form| form != bytes) {
+    let Some(signature) = record.signature.take() else {
+        check_names(&record)?;
+        return Err(TraceError::Unsigned);
+    };
+    if unsigned.with(&signature) != bytes {
         return Err(TraceError::Form);
     }
     check_names(&record)?;
-    let signature = record.signature.as_ref().ok_or(TraceError::Unsigned)?;
-    if let Some(key) = key {
-        key.verify_digest(&unsigned.digest(), signature)?;
-    }
-    Ok(record)
+    Ok((record, signature, unsigned.digest()))
 }
 
 #[cfg(test)]
@@ -128,11 +128,10 @@ mod tests {
     fn a_signed_record_holds_in_both_forms() {
         let (record, key) = signed();
         assert_eq!(verify_trace(record.to_file_text().unwrap().as_bytes(), &key).unwrap(), record);
-        assert_eq!(verify_line(&record.canonical().unwrap(), Some(&key)).unwrap(), record);
-        assert!(matches!(
-            verify_line(record.to_file_text().unwrap().as_bytes(), None),
-            Err(TraceError::Form)
-        ));
+        let (read, signature, digest) = read_line(&record.canonical().unwrap()).unwrap();
+        key.verify_digest(&digest, &signature).unwrap();
+        assert_eq!(TraceRecord { signature: Some(signature), ..read }, record);
+        assert!(matches!(read_line(record.to_file_text().unwrap().as_bytes()), Err(TraceError::Form)));
     }
 
     #[test]
@@ -169,7 +168,7 @@ mod tests {
         value["signature"] = serde_json::to_value(signer.sign_digest(&digest_of(&value).unwrap())).unwrap();
         let bytes = crate::sign::canonical(&value).unwrap();
         assert_eq!(verify_trace(&bytes, &key).unwrap().trace_id, record.trace_id);
-        assert!(matches!(verify_line(&bytes, Some(&key)), Err(TraceError::Form)));
+        assert!(matches!(read_line(&bytes), Err(TraceError::Form)));
         value["observed_at"] = Value::from("2026-01-02T03:04:06Z");
         assert!(verify_trace(&serde_json::to_vec(&value).unwrap(), &key).is_err());
     }

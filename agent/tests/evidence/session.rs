@@ -167,6 +167,7 @@ fn recorder_into<T: Write>(traces: T) -> Recorder<Vec<u8>, T> {
         coverage_digest: Digest::ZERO,
         program: b"/bin/sh".to_vec(),
         command_digest: Digest::ZERO,
+        circumstances: None,
     };
     let options = RecorderOptions::default();
     Recorder::new(facts(), Digest::ZERO, key(), Vec::new(), traces, &start, options).unwrap()

@@ -98,6 +98,7 @@ pub(crate) fn session(
         coverage_digest: Digest::sha256(&coverage),
         program: b"/usr/bin/python3".to_vec(),
         command_digest: Digest::sha256(b"python3\0agent.py\0"),
+        circumstances: None,
     };
     let (journal, traces) = (append(&path("journal.jsonl")), append(&path("traces.jsonl")));
     let policy = Digest::sha256(b"policy");

@@ -40,6 +40,8 @@ pub struct Cli {
 pub enum Command {
     /// Makes an approval token: signed consent to one intent under one policy, for a time.
     Approve(Approve),
+    /// Makes a first runpack, verifies it, and shows its line for a ticket.
+    Demo,
     /// Says what this host can enforce, and the remedy for what it cannot.
     Doctor(super::doctor::Doctor),
     /// Runs a program under the policy.
@@ -47,15 +49,23 @@ pub enum Command {
     /// Judges tool calls.
     #[command(subcommand)]
     Gate(GateCommand),
-    /// Makes signing keys.
+    /// Makes and checks signing keys.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Brings a runpack into the form of this generation.
+    Migrate(super::migrate::Migrate),
     /// Checks, tries and starts policies.
     #[command(subcommand)]
     Policy(PolicyCommand),
-    /// Shows what a run did.
+    /// Turns runs into regression tests, and grades them.
+    #[command(subcommand)]
+    Regress(super::regress::RegressCommand),
+    /// Records runs, and shows, compares and replays what they did.
     #[command(subcommand)]
     Run(RunCommand),
+    /// Finds what many runs have in common.
+    #[command(subcommand)]
+    Scout(super::scout::ScoutCommand),
     /// Checks trace records.
     #[command(subcommand)]
     Trace(TraceCommand),
@@ -171,10 +181,14 @@ pub enum BrokerKind {
 /// `gait policy …`.
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
+    /// Lays a policy file out: keys in order, clean line ends, every comment kept.
+    Fmt(super::policy_fmt::PolicyFmt),
     /// Writes a shipped policy as a file to start from.
     Init(PolicyInit),
     /// Judges one intent by a policy and leaves nothing behind; exit codes as of gate eval.
     Test(PolicyTest),
+    /// Says of which intents a changed policy would say something else.
+    Simulate(super::policy_simulate::PolicySimulate),
     /// Checks a policy and reports every mistake in it at once.
     Validate(PolicyValidate),
 }
@@ -237,6 +251,10 @@ pub struct Why {
 pub enum KeysCommand {
     /// Makes an Ed25519 key pair and writes it as two files that only the owner can read.
     Init(KeysInit),
+    /// Makes a further key pair with the time in its name; the pairs before stay.
+    Rotate(super::keys::KeysRotate),
+    /// Checks that keys are keys, and that two halves belong together.
+    Verify(super::keys::KeysVerify),
 }
 
 /// Flags of `gait keys init`.
@@ -256,10 +274,18 @@ pub struct KeysInit {
 /// `gait run …`.
 #[derive(Debug, Subcommand)]
 pub enum RunCommand {
+    /// Says what differs between two runs; for sessions, which decisions are new, vanished or changed.
+    Diff(super::run::RunDiff),
     /// Lists the decisions of a run from its runpack, after checking that the runpack holds.
     Inspect(RunFrom),
     /// Prints the line for a ticket that names a run and its evidence, after checking that the runpack holds.
     Receipt(RunFrom),
+    /// Packs a run that a JSON file describes.
+    Record(super::run::RunRecordArgs),
+    /// Cuts a run down to the first intent that fails, and packs what is left.
+    Reduce(super::run::RunReduce),
+    /// Goes through a run again with recorded results and stand-ins; nothing is executed.
+    Replay(super::run::RunReplay),
     /// Seals what a session left whose guard was killed, as aborted, after checking that nobody changed it.
     Seal(super::run_seal::Seal),
 }
@@ -306,10 +332,13 @@ pub struct TraceVerify {
 
 /// Arguments of `gait verify`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Verify {
     /// The run, or the runpack's path.
-    #[arg(value_name = "RUN_ID|PATH")]
-    pub run: String,
+    #[arg(value_name = "RUN_ID|PATH", required = true)]
+    pub run: Option<String>,
+    #[command(subcommand)]
+    pub chain: Option<super::verify::VerifyCommand>,
     /// strict demands a signature by a key that is named.
     #[arg(long, value_enum, default_value_t)]
     pub profile: VerifyProfile,
@@ -331,7 +360,7 @@ pub enum VerifyProfile {
 }
 
 /// Where a verify key comes from.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct VerifyKeyArgs {
     /// The file of the trusted public key.
     #[arg(long, value_name = "FILE")]

@@ -9,7 +9,10 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use super::args::{self, Cli, Command, GateCommand, KeysCommand, PolicyCommand, RunCommand, TraceCommand};
 use super::error::{CliError, ErrorCode};
 use super::output::{Answer, Format, Output, correlation_id, envelope};
-use super::{approve, doctor, exec, gate, keys, policy, run, run_seal, trace, verify, version, why};
+use super::{
+    approve, demo, doctor, exec, gate, keys, migrate, policy, policy_fmt, policy_simulate, regress, run,
+    run_seal, scout, trace, verify, version, why,
+};
 
 /// What a verb may know of its call besides its own arguments.
 #[derive(Debug)]
@@ -58,15 +61,27 @@ fn dispatch(cli: Cli, call: &Call) -> Result<Answer, CliError> {
     }
     match command {
         Command::Approve(args) => approve::approve(args),
+        Command::Demo => demo::demo(),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Exec(args) => exec::exec(&args, call.format == Format::Json),
         Command::Gate(GateCommand::Eval(args)) => gate::eval(&args, call),
         Command::Keys(KeysCommand::Init(args)) => keys::init(&args),
+        Command::Migrate(args) => migrate::migrate(&args),
+        Command::Keys(KeysCommand::Rotate(args)) => keys::rotate(&args),
+        Command::Keys(KeysCommand::Verify(args)) => keys::verify(args),
+        Command::Policy(PolicyCommand::Fmt(args)) => policy_fmt::fmt(&args),
         Command::Policy(PolicyCommand::Init(args)) => policy::init(&args),
+        Command::Policy(PolicyCommand::Simulate(args)) => policy_simulate::simulate(&args),
         Command::Policy(PolicyCommand::Test(args)) => policy::test(&args),
         Command::Policy(PolicyCommand::Validate(args)) => policy::validate(&args),
+        Command::Run(RunCommand::Diff(args)) => run::diff(&args),
+        Command::Regress(command) => regress::regress(&command),
         Command::Run(RunCommand::Inspect(args)) => run::inspect(&args),
         Command::Run(RunCommand::Receipt(args)) => run::receipt(&args),
+        Command::Run(RunCommand::Record(args)) => run::record(&args),
+        Command::Run(RunCommand::Reduce(args)) => run::reduce(&args),
+        Command::Run(RunCommand::Replay(args)) => run::replay(&args),
+        Command::Scout(scout::ScoutCommand::Signal(args)) => scout::signal(&args),
         Command::Run(RunCommand::Seal(args)) => run_seal::seal(&args),
         Command::Trace(TraceCommand::Verify(args)) => trace::verify(args),
         Command::Verify(args) => verify::verify(args),

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use gait_agent::gate::Verdict;
-use gait_agent::intent::{Capture, SessionFacts, path_text};
+use gait_agent::intent::{Capture, RAW_ARGV_BYTES, SessionFacts, path_text};
 use gait_agent::policy::CompiledPolicy;
 use gait_agent::sign::{Digest, SigningKey};
-use gait_agent::trace::{Ending, RecorderOptions, Totals};
+use gait_agent::trace::{Circumstances, Ending, RecorderOptions, Totals};
 use serde_json::{Map, Value, json};
 
 use super::{Answer, CliError, ErrorCode};
@@ -127,8 +127,9 @@ pub(super) fn exec(args: &Exec, json: bool) -> Result<Answer, CliError> {
         run_id: run_id.clone(),
     };
     let out_dir = absolute(&args.out_dir)?;
-    let policy =
-        session_config::load(&PolicyChoice { name: &args.policy, facts: &facts, out_dir: &out_dir })?;
+    let choice = PolicyChoice { name: &args.policy, facts: &facts, out_dir: &out_dir };
+    let policy = session_config::load(&choice)?;
+    let circumstances = circumstances(args, &choice)?;
     session_config::check_enforceable(&policy)?;
     outside_of_a_session()?;
     let key = || load_key(args);
@@ -139,6 +140,7 @@ pub(super) fn exec(args: &Exec, json: bool) -> Result<Answer, CliError> {
         policy_digest: policy.policy().digest(),
         program: workload.program.as_bytes().to_vec(),
         command_digest: command_digest(&args.command),
+        circumstances,
         options: RecorderOptions {
             capture: match args.capture {
                 CaptureMode::Reference => Capture::Reference,
@@ -203,6 +205,28 @@ fn hidden(args: &Exec) -> Vec<Vec<u8>> {
     let named = args.private_key.as_deref().map(session_config::resolve);
     hidden.extend(named.map(|path| path.into_os_string().into_encoded_bytes()));
     hidden
+}
+
+/// What the session's actions can be judged again with.
+fn circumstances(args: &Exec, choice: &PolicyChoice<'_>) -> Result<Circumstances, CliError> {
+    let vars = session_config::vars_of(choice);
+    let directory =
+        std::env::current_dir().map_err(|error| CliError::input("the working directory").because(error))?;
+    let text = |word: &OsString| path_text(word.as_bytes()).into_owned();
+    let bytes: usize = args.command.iter().map(|word| word.len() + 1).sum();
+    let kept = args.capture == CaptureMode::Raw && bytes <= RAW_ARGV_BYTES;
+    Ok(Circumstances {
+        command: kept.then(|| args.command.iter().map(text).collect()),
+        directory: path_text(session_config::resolve(&directory).as_os_str().as_bytes()).into_owned(),
+        home: vars.home,
+        identity: choice.facts.identity.clone(),
+        policy: choice.name.to_owned(),
+        protect: vars.protect,
+        run_dir: vars.run_dir,
+        tmp: vars.tmp,
+        uid: vars.uid.to_string(),
+        workspace: choice.facts.workspace.clone(),
+    })
 }
 
 fn load_key(args: &Exec) -> Result<SigningKey, CliError> {

@@ -7,16 +7,23 @@ pub mod error;
 pub mod output;
 
 mod approve;
+mod demo;
 mod dispatch;
 mod doctor;
 mod exec;
 mod gate;
 mod keys;
+mod migrate;
 mod policy;
+mod policy_fmt;
+mod policy_simulate;
+mod regress;
 mod run;
 mod run_seal;
+mod scout;
 mod trace;
 mod verify;
+mod verify_chain;
 mod version;
 mod why;
 

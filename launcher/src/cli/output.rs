@@ -210,7 +210,8 @@ pub fn envelope(mut fields: Map<String, Value>, correlation_id: &str, error: Opt
     Value::Object(fields).to_string()
 }
 
-fn is_empty(value: &Value) -> bool {
+/// Whether a field is left out of an answer.
+pub(super) fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::String(text) => text.is_empty(),

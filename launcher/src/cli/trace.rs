@@ -9,7 +9,7 @@ use crate::input;
 use crate::keyring::VerifySource;
 
 /// A trace is a few KiB; raw capture adds at most the arguments.
-const TRACE_BYTES: u64 = 8 << 20;
+pub(super) const TRACE_BYTES: u64 = 8 << 20;
 
 #[derive(Serialize)]
 struct Report {

@@ -2,17 +2,26 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::Subcommand;
 use gait_agent::runpack::{
     ArchiveLimits, ExecEvidence, Finding, Reason, SignatureStatus, VerifyError, VerifyOptions, VerifyReport,
 };
 use gait_agent::sign::VerifyKey;
 use serde::Serialize;
 
-use super::args::{Verify, VerifyProfile};
+use super::args::{Verify, VerifyKeyArgs, VerifyProfile};
 use super::output::one_line;
+use super::verify_chain::VerifyChain;
 use super::{Answer, CliError, ErrorCode};
 use crate::keyring::{self, VerifySource};
 use crate::run_id::{find_runpack, find_unsealed};
+
+/// `gait verify …`, besides a runpack alone.
+#[derive(Debug, Subcommand)]
+pub enum VerifyCommand {
+    /// Checks a runpack and a trace at once, and that they belong together.
+    Chain(Box<VerifyChain>),
+}
 
 /// How many findings the text shows; JSON has them all.
 const SHOWN_FINDINGS: usize = 20;
@@ -141,27 +150,67 @@ fn reason_codes(report: &VerifyReport) -> Vec<&'static str> {
     codes
 }
 
-/// Verifies a runpack.
+/// Verifies a runpack, or a chain of artefacts.
 ///
 /// # Errors
 ///
 /// Bad keys, a profile without a key, a runpack that cannot be read.
 pub(super) fn verify(args: Verify) -> Result<Answer, CliError> {
-    let strict = args.profile == VerifyProfile::Strict;
-    let key = VerifySource::from(args.key).load()?;
+    if let Some(VerifyCommand::Chain(args)) = &args.chain {
+        return super::verify_chain::chain(args);
+    }
+    let name = args.run.unwrap_or_default();
+    let required = (args.profile == VerifyProfile::Strict, args.require_signature);
+    Ok(single(&name, required, args.key)?.1)
+}
+
+/// Verifies one runpack; `required` is whether the profile is strict, and whether a signature is demanded.
+///
+/// # Errors
+///
+/// As [`verify`].
+pub(super) fn single(
+    name: &str,
+    required: (bool, bool),
+    key: VerifyKeyArgs,
+) -> Result<(Verified, Answer), CliError> {
+    let (strict, require_signature) = required;
+    let key = VerifySource::from(key).load()?;
     if strict && key.is_none() {
         return Err(CliError::input("profile strict needs a key to verify with")
             .hint("give --public-key or --public-key-env"));
     }
-    let verified = check(&args.run, key, strict || args.require_signature)?;
+    let verified = check(name, key, strict || require_signature)?;
     let note = note(&verified.report);
     let report = report(&verified, note);
     let text = text(&verified, note);
     let answer = Answer::ok(&report, text)?;
-    Ok(match verified.failure() {
+    let answer = match verified.failure() {
         None => answer,
         Some(error) => answer.failed(error),
-    })
+    };
+    Ok((verified, answer))
+}
+
+/// Checks that two runpacks are what they were when they were sealed: container, digests and signatures, without
+/// going through the decisions of sessions one by one.
+///
+/// # Errors
+///
+/// Fails if one is not there, is something else, or does not hold.
+pub(super) fn check_seals(left: &str, right: &str) -> Result<(PathBuf, PathBuf), CliError> {
+    let paths = (find_runpack(left)?, find_runpack(right)?);
+    let seal = |path: &Path| -> Result<(), CliError> {
+        let report = gait_agent::runpack::verify_seal(path, &VerifyOptions::default())
+            .map_err(|error| unreadable(path, error))?;
+        Verified { path: path.to_owned(), report }.failure().map_or(Ok(()), Err)
+    };
+    let (one, other) = std::thread::scope(|scope| {
+        let other = scope.spawn(|| seal(&paths.1));
+        let one = seal(&paths.0);
+        (one, other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    one.and(other).map(|()| paths)
 }
 
 const fn note(report: &VerifyReport) -> Option<&'static str> {

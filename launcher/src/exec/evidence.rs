@@ -15,8 +15,8 @@ use gait_agent::runpack::{self, Env, SealError, Sealed, SessionFiles, SessionRun
 use gait_agent::sign::{Digest, SigningKey, canonical};
 use gait_agent::timestamp::Timestamp;
 use gait_agent::trace::{
-    Answer, Approval as RecordedApproval, Ending, JournalSummary, Observation, Reasons, RecordError,
-    Recorder, RecorderOptions, Scope, SessionStart,
+    Answer, Approval as RecordedApproval, Circumstances, Ending, JournalSummary, Observation, Reasons,
+    RecordError, Recorder, RecorderOptions, Scope, SessionStart,
 };
 
 use super::coverage::Coverage;
@@ -123,6 +123,7 @@ pub(crate) struct Identity {
     pub(crate) policy_digest: Digest,
     pub(crate) program: Vec<u8>,
     pub(crate) command_digest: Digest,
+    pub(crate) circumstances: Circumstances,
     pub(crate) options: RecorderOptions,
 }
 
@@ -234,6 +235,7 @@ impl Evidence {
             coverage_digest: Digest::sha256(&bytes),
             program: identity.program.clone(),
             command_digest: identity.command_digest,
+            circumstances: Some(identity.circumstances.clone()),
         };
         let lock = run.journal.try_clone().ok();
         let traces = TraceFile(Rc::new(RefCell::new(BufWriter::with_capacity(BUFFER, run.traces))));

@@ -5,6 +5,7 @@
 
 #![expect(unsafe_code, reason = "kernel boundary; every block argues its own safety")]
 
+pub(crate) mod affinity;
 pub(crate) mod credentials;
 pub(crate) mod fs;
 pub(crate) mod ipc;

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use super::affinity::Steered;
 use super::{Errno, check, check_long};
 
 /// `struct seccomp_notif`: one held system call.
@@ -147,12 +148,19 @@ impl Listener {
     ///
     /// In two steps, for two reasons. A copy that outlives the caller's own close(2) makes a later execve(2) fail with
     /// `ETXTBSY` and keeps locks. And only the second step wakes the caller on the CPU that we leave
-    /// ([`Self::set_sync_wake_up`]): in one step (`SECCOMP_ADDFD_FLAG_SEND`) caller and supervisor settle on different CPUs
-    /// and every call pays two trips between them (117 µs against 40 µs on a virtual machine with 2 CPUs).
-    pub(crate) fn answer_fd(&self, id: u64, fd: OwnedFd, cloexec: bool) -> Result<(), Errno> {
+    /// ([`Self::set_sync_wake_up`]); for the wake-up of the first see [`Steered`].
+    pub(crate) fn answer_fd(
+        &self,
+        held: &Notification,
+        fd: OwnedFd,
+        cloexec: bool,
+        steer: bool,
+    ) -> Result<(), Errno> {
         use std::os::fd::AsFd;
-        let number = self.add(id, fd.as_fd(), cloexec)?;
+        let steered = if steer { Steered::here(held.tid) } else { None };
+        let number = self.add(held.id, fd.as_fd(), cloexec)?;
         drop(fd);
-        self.answer_value(id, i64::from(number))
+        drop(steered);
+        self.answer_value(held.id, i64::from(number))
     }
 }

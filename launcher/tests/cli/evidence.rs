@@ -16,12 +16,27 @@ use super::sandbox::Sandbox;
 
 const START_NS: u64 = 1_700_000_000_000_000_000;
 
-fn key() -> SigningKey {
+pub(crate) fn key() -> SigningKey {
     SigningKey::from_seed([7; 32])
 }
 
+/// An event: what is done to what, the verdict, and the rule.
+pub(crate) type Event<'a> = (Operation, Object<'a>, Verdict, &'a str);
+
 /// Seals a session of four events, one of them repeated.
-fn session(sandbox: &Sandbox, run_id: &str) {
+pub(crate) fn session(sandbox: &Sandbox, run_id: &str) {
+    let host = Host { name: Some("evil.example"), address: None, port: 443 };
+    let events = [
+        (Operation::Read, Object::Path(b"/etc/hosts"), Verdict::Allow, "reads"),
+        (Operation::Read, Object::Path(b"/etc/hosts"), Verdict::Allow, "reads"),
+        (Operation::Unlink, Object::Path(b"/etc/a\nverify ok\x1b[2J"), Verdict::Block, "no-system-files"),
+        (Operation::Connect, Object::Host(host), Verdict::Block, "no-network"),
+    ];
+    session_of(sandbox, run_id, &events);
+}
+
+/// Seals a session of these events.
+pub(crate) fn session_of(sandbox: &Sandbox, run_id: &str, events: &[Event<'_>]) {
     let dir = sandbox.path("run");
     std::fs::create_dir_all(&dir).unwrap();
     std::fs::create_dir_all(sandbox.path("gait-out")).unwrap();
@@ -35,6 +50,7 @@ fn session(sandbox: &Sandbox, run_id: &str) {
         coverage_digest: Digest::sha256(coverage),
         program: b"/usr/bin/python3".to_vec(),
         command_digest: Digest::sha256(b"python3\0"),
+        circumstances: None,
     };
     let (journal, traces) = (dir.join("journal.jsonl"), dir.join("traces.jsonl"));
     let mut recorder = Recorder::new(
@@ -47,14 +63,7 @@ fn session(sandbox: &Sandbox, run_id: &str) {
         RecorderOptions::default(),
     )
     .unwrap();
-    let host = Host { name: Some("evil.example"), address: None, port: 443 };
-    let events = [
-        (Operation::Read, Object::Path(b"/etc/hosts"), Verdict::Allow, "reads"),
-        (Operation::Read, Object::Path(b"/etc/hosts"), Verdict::Allow, "reads"),
-        (Operation::Unlink, Object::Path(b"/etc/a\nverify ok\x1b[2J"), Verdict::Block, "no-system-files"),
-        (Operation::Connect, Object::Host(host), Verdict::Block, "no-network"),
-    ];
-    for (at, (operation, object, verdict, rule)) in events.into_iter().enumerate() {
+    for (at, (operation, object, verdict, rule)) in events.iter().copied().enumerate() {
         let event = Observation {
             at_ns: START_NS + at as u64,
             pid: 10,
@@ -88,7 +97,7 @@ fn session(sandbox: &Sandbox, run_id: &str) {
 }
 
 /// Packs a run that a caller describes, with a result that belongs to no intent.
-fn described(sandbox: &Sandbox, key: Option<&SigningKey>) {
+pub(crate) fn described(sandbox: &Sandbox, key: Option<&SigningKey>) {
     let digest = Digest::sha256(b"{}").to_string();
     let intent = |id: &str| IntentEntry {
         intent_id: id.into(),
@@ -112,13 +121,13 @@ fn described(sandbox: &Sandbox, key: Option<&SigningKey>) {
     pack(&record, key, out).unwrap();
 }
 
-fn write_keys(sandbox: &Sandbox) {
+pub(crate) fn write_keys(sandbox: &Sandbox) {
     sandbox.write("public.key", &key().verify_key().to_file_text());
     sandbox.write("private.key", &key().to_file_text());
     sandbox.write("other.key", &SigningKey::from_seed([8; 32]).verify_key().to_file_text());
 }
 
-fn flip(path: &Path, needle: &[u8]) {
+pub(crate) fn flip(path: &Path, needle: &[u8]) {
     let mut bytes = std::fs::read(path).unwrap();
     let at = bytes.windows(needle.len()).position(|window| window == needle).unwrap();
     bytes[at] ^= 1;

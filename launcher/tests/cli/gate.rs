@@ -32,7 +32,7 @@ rules:
 ";
 
 /// A private key, its public half and another one, made of fixed seeds.
-fn keys(sandbox: &Sandbox) {
+pub(super) fn keys(sandbox: &Sandbox) {
     use gait_agent::sign::SigningKey;
     let key = SigningKey::from_seed([7; 32]);
     sandbox.write("private.key", &key.to_file_text());
@@ -49,7 +49,7 @@ fn intent(tool: &str, risk: &str) -> String {
     )
 }
 
-fn sandbox() -> Sandbox {
+pub(super) fn sandbox() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.write("p.yaml", POLICY);
     for tool in ["read", "plan", "pay", "few", "vault", "guarded", "none"] {

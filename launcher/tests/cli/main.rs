@@ -6,8 +6,13 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot set up its case has to fail")]
 
 mod base;
+mod docs;
 mod evidence;
 mod gate;
 mod keys;
 mod policy;
+mod receipt;
+mod run;
 mod sandbox;
+mod schemas;
+mod scout;

@@ -1,4 +1,4 @@
-//! `gait policy test`, `validate`, `init` and `gait why`.
+//! `gait policy test`, `validate`, `fmt`, `simulate`, `init` and `gait why`.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -135,6 +135,92 @@ fn why_refuses_what_is_no_question() {
         "why proc.exec own.json",
         "why fs.read /a --workspace nothing",
         "why fs.read /a --policy nothing.yaml",
+    ] {
+        assert_eq!(sandbox.gait(line).exit, 6, "{line}");
+    }
+    insta::assert_snapshot!(sandbox.story());
+}
+
+const UNTIDY: &str = "\
+rules:
+  # Leave it.
+  - effect: block   
+    name: no-etc
+    match: {endpoint_classes: [fs.write], paths: [/etc/**]}
+
+
+default_verdict: allow # for now
+";
+
+#[test]
+fn fmt_keeps_comments_mode_and_meaning() {
+    let mut sandbox = sandbox();
+    sandbox.write("u.yaml", UNTIDY);
+    std::os::unix::fs::symlink("u.yaml", sandbox.path("link.yaml")).unwrap();
+    std::fs::set_permissions(sandbox.path("u.yaml"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(sandbox.gait("policy fmt u.yaml").exit, 0);
+    assert_eq!(sandbox.gait("policy fmt u.yaml --check").exit, 2);
+    assert_eq!(sandbox.gait("policy fmt u.yaml --check --json").exit, 2);
+    assert_eq!(sandbox.read("u.yaml"), UNTIDY, "nothing was written");
+    let before = sandbox.gait("policy validate u.yaml --json").json()["policy_digest"].clone();
+    assert_eq!(sandbox.gait("policy fmt link.yaml --write").exit, 0);
+    assert_eq!(sandbox.gait("policy validate u.yaml --json").json()["policy_digest"], before);
+    assert!(sandbox.path("link.yaml").symlink_metadata().unwrap().is_symlink());
+    assert_eq!(sandbox.path("u.yaml").metadata().unwrap().permissions().mode() & 0o777, 0o644);
+    let text = sandbox.read("u.yaml");
+    assert!(text.starts_with("default_verdict: allow # for now") && text.contains("# Leave it."), "{text}");
+    assert_eq!(sandbox.gait("policy fmt u.yaml --check").exit, 0);
+    assert_eq!(sandbox.gait("policy fmt u.yaml --write --json").json()["written"], false);
+    for line in [
+        "policy fmt coding-agent --write",
+        "policy fmt nothing.yaml",
+        "policy fmt etc.json",
+        "policy fmt u.yaml --write --check",
+        "policy fmt",
+    ] {
+        assert_eq!(sandbox.gait(line).exit, 6, "{line}");
+    }
+    assert_eq!(sandbox.files().iter().filter(|name| name.contains("tmp")).count(), 0);
+    insta::assert_snapshot!(sandbox.story());
+}
+
+#[test]
+fn shipped_policies_are_laid_out_as_fmt_does() {
+    let mut sandbox = Sandbox::new();
+    for (name, _) in gait::policy_source::shipped_policies() {
+        assert_eq!(sandbox.gait(&format!("policy fmt {name} --check")).exit, 0, "{}", sandbox.story());
+    }
+}
+
+#[test]
+fn simulate_says_what_would_change_and_how_to_roll_it_out() {
+    let mut sandbox = sandbox();
+    for name in ["etc", "own", "opt"] {
+        let intent = sandbox.read(&format!("{name}.json"));
+        sandbox.write(&format!("f/{name}.json"), &intent);
+    }
+    sandbox.write("f/deep/readme.txt", "no intent");
+    sandbox.write("strict.yaml", &POLICY.replace("require_approval", "block"));
+    sandbox.write(
+        "loose.yaml",
+        &POLICY.replace("effect: block\n    justification", "effect: allow\n    justification"),
+    );
+    for line in [
+        "policy simulate --policy p.yaml --baseline p.yaml --fixtures f",
+        "policy simulate --policy strict.yaml --baseline p.yaml --fixtures f",
+        "policy simulate --policy strict.yaml --baseline p.yaml --fixtures ./f/opt.json,f --json",
+        "policy simulate --policy loose.yaml --baseline p.yaml --fixtures f/etc.json,f/own.json",
+    ] {
+        assert_eq!(sandbox.gait(line).exit, 0, "{line}");
+    }
+    sandbox.write("bad/x.json", "{").write("empty/x.txt", "");
+    for line in [
+        "policy simulate --policy p.yaml --baseline p.yaml",
+        "policy simulate --policy p.yaml --fixtures f",
+        "policy simulate --policy nothing.yaml --baseline p.yaml --fixtures f",
+        "policy simulate --policy p.yaml --baseline p.yaml --fixtures bad",
+        "policy simulate --policy p.yaml --baseline p.yaml --fixtures empty",
+        "policy simulate --policy p.yaml --baseline p.yaml --fixtures nothing",
     ] {
         assert_eq!(sandbox.gait(line).exit, 6, "{line}");
     }

@@ -466,3 +466,45 @@ fn it_runs_inside_a_user_namespace() {
         holds_for(&world);
     }
 }
+
+/// Threads open files while their masks are looked at and set; the masks at the end are the ones that were set.
+const MASKS: &str = r#"
+import os, threading, time
+cpus = sorted(os.sched_getaffinity(0))
+ready, stop, masks = threading.Barrier(3), threading.Event(), {}
+def opens(name):
+    tid = threading.get_native_id()
+    masks[name] = tid
+    ready.wait()
+    while not stop.is_set():
+        os.close(os.open("file", os.O_RDONLY))
+    masks[name] = sorted(os.sched_getaffinity(0))
+threads = [threading.Thread(target=opens, args=(name,), daemon=True) for name in ("left", "set")]
+for thread in threads: thread.start()
+ready.wait()
+target = masks["set"]
+time.sleep(0.2)
+if "set" in os.environ["MASKS"]:
+    for mask in (cpus, cpus[:1]) * 500:
+        os.sched_setaffinity(target, mask)
+        time.sleep(0.0003)
+        assert sorted(os.sched_getaffinity(target)) == mask, (mask, os.sched_getaffinity(target))
+stop.set()
+for thread in threads: thread.join()
+wanted = cpus[:1] if "set" in os.environ["MASKS"] else cpus
+assert masks["left"] == cpus, masks
+assert masks["set"] == wanted, masks
+assert sorted(os.sched_getaffinity(0)) == cpus
+"#;
+
+#[test]
+fn cpu_masks_are_the_ones_that_the_workload_set() {
+    for set in ["", "set"] {
+        for _ in 0..5 {
+            let mut world = free();
+            world.write("ws/file", "content");
+            world.env("MASKS", set);
+            world.gait(&["python3", "-c", MASKS]).expect_code(0).expect_clean();
+        }
+    }
+}

@@ -5,9 +5,9 @@
 //! on threads that may. An exec is finished by a thread that traces the caller for the time of the exec.
 
 use std::collections::VecDeque;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use gait_agent::action::{Action, Host, Object};
@@ -58,7 +58,7 @@ pub(super) enum Answer {
     /// With a value.
     Value(i64),
     /// With a descriptor put into the caller's table.
-    Fd { fd: std::os::fd::OwnedFd, cloexec: bool },
+    Fd { fd: OwnedFd, cloexec: bool },
     /// The kernel goes on with the call: no pointer decides.
     Continue,
     /// An exec, to be verified.
@@ -93,6 +93,8 @@ pub(super) struct Shared {
     umasks: AtomicU64,
     /// Whether the kernel itself keeps signals inside the tree.
     pub(super) signals_scoped: bool,
+    /// Whether callers are kept on our CPU while they get a descriptor. Held for as long as one is.
+    steering: RwLock<bool>,
     slow: Queue<Notification>,
     verify: Queue<(Notification, Box<ExecPlan>)>,
     /// Slow threads at work: thread id and the held call.
@@ -191,6 +193,7 @@ impl Shared {
             made: calls::Made::default(),
             umasks: AtomicU64::new(0),
             signals_scoped,
+            steering: RwLock::new(true),
             slow: Queue::new(SLOW_THREADS),
             verify: Queue::new(EXEC_THREADS),
             pending: Mutex::new(FxHashMap::default()),
@@ -213,6 +216,12 @@ impl Shared {
     /// Tells every worker that some task changed its umask.
     pub(super) fn announce_umask(&self) {
         self.umasks.fetch_add(1, Ordering::Release);
+    }
+
+    /// Leaves the CPU masks of the tree alone from now on: one of its tasks is about to set another's, and a mask that we
+    /// put back a moment later would undo that. Returns when no mask is narrowed any more.
+    pub(super) fn stop_steering(&self) {
+        *self.steering.write().unwrap_or_else(PoisonError::into_inner) = false;
     }
 
     /// Remembers a port that the kernel picked.
@@ -445,7 +454,7 @@ impl Worker {
         let listener = &self.shared.listener;
         let sent = match result {
             Ok(Answer::Value(value)) => listener.answer_value(id, value),
-            Ok(Answer::Fd { fd, cloexec }) => self.inject(id, |l| l.answer_fd(id, fd, cloexec)),
+            Ok(Answer::Fd { fd, cloexec }) => self.inject(notification, fd, cloexec),
             Ok(Answer::Continue) => listener.answer_continue(id),
             Ok(Answer::Exec(plan)) => {
                 self.shared.submit_exec(*notification, plan);
@@ -464,10 +473,11 @@ impl Worker {
     }
 
     /// Injects a descriptor; where the caller's table is full, the caller gets that errno.
-    fn inject(&self, id: u64, add: impl FnOnce(&Listener) -> Result<(), Errno>) -> Result<(), Errno> {
-        match add(&self.shared.listener) {
+    fn inject(&self, held: &Notification, fd: OwnedFd, cloexec: bool) -> Result<(), Errno> {
+        let steer = self.shared.steering.read().unwrap_or_else(PoisonError::into_inner);
+        match self.shared.listener.answer_fd(held, fd, cloexec, *steer) {
             Err(Errno(libc::ENOENT)) | Ok(()) => Ok(()),
-            Err(errno) => self.shared.listener.answer_errno(id, errno),
+            Err(errno) => self.shared.listener.answer_errno(held.id, errno),
         }
     }
 

@@ -66,6 +66,7 @@ impl World {
             policy_digest: policy.policy().digest(),
             program: b"script".to_vec(),
             command_digest: Digest::sha256(b""),
+            circumstances: gait_agent::trace::Circumstances::default(),
             options: RecorderOptions::default(),
         };
         let backend = Box::new(Fake::new(script, Arc::clone(&policy), hidden.clone(), false));

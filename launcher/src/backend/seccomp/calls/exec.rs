@@ -285,6 +285,8 @@ pub(in super::super) fn release(pid: u32) {
 
 /// Checks the image that is mapped and its arguments, and records the exec.
 fn verified(worker: &mut Worker, pid: u32, plan: &ExecPlan) -> bool {
+    // This thread serves no calls, so nobody else sets its clock; the event would be one of 1970.
+    worker.now_ns = process::now_ns();
     worker.tasks.forget(pid);
     let Ok(task) = worker.tasks.get(pid, worker.now_ns) else { return false };
     let Ok(argv) = command_line(&task) else { return false };

@@ -47,6 +47,9 @@ pub(super) fn scalar(worker: &mut Worker, call: Call<'_>, operation: Operation) 
             return Ok(Answer::Continue);
         }
         Target::Process(pid) | Target::Group(pid) if task::descends_from(pid, tree) => {
+            if i64::from(call.notification.nr) == nr::sched_setaffinity && pid != call.task.tid {
+                worker.shared.stop_steering();
+            }
             return Ok(Answer::Continue);
         }
         Target::Process(pid) | Target::Group(pid) => Some(pid),

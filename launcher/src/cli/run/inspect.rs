@@ -1,15 +1,16 @@
-//! `gait run inspect` and `gait run receipt`: what a runpack says, once it is known to hold.
+//! `gait run inspect`: the intents of a run with what came of them.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 
-use gait_agent::runpack::{Decision, ReadError, Runpack, Sealed};
+use gait_agent::runpack::{Decision, ReadError, Runpack};
 use serde::Serialize;
 
-use super::args::RunFrom;
-use super::output::one_line;
-use super::verify::{Verified, check};
-use super::{Answer, CliError, ErrorCode};
+use super::super::args::RunFrom;
+use super::super::output::one_line;
+use super::super::verify::Verified;
+use super::super::{Answer, CliError};
+use super::{holding, unreadable};
 
 #[derive(Serialize)]
 struct Inspection {
@@ -66,23 +67,14 @@ struct Target {
     endpoint_class: &'static str,
 }
 
-/// Returns the runpack that is named, provided that it holds.
-fn holding(args: &RunFrom) -> Result<Verified, CliError> {
-    let verified = check(args.name(), None, false)?;
-    verified.failure().map_or(Ok(verified), Err)
-}
-
 /// Lists the intents of a run with what came of them.
 ///
 /// # Errors
 ///
 /// A runpack that is not there, is something else, or does not hold.
-pub(super) fn inspect(args: &RunFrom) -> Result<Answer, CliError> {
+pub(in super::super) fn inspect(args: &RunFrom) -> Result<Answer, CliError> {
     let verified = holding(args)?;
-    let inspection = read(&verified).map_err(|error| {
-        let message = format!("read runpack {}", verified.path.display());
-        CliError::new(ErrorCode::InvalidInput, message).because(error)
-    })?;
+    let inspection = read(&verified).map_err(|error| unreadable(&verified.path, error))?;
     Answer::ok(&inspection, text(&inspection))
 }
 
@@ -184,33 +176,4 @@ fn text(inspection: &Inspection) -> String {
         _ = writeln!(text, "results without intent: {}", one_line(&inspection.unmatched_results.join(", ")));
     }
     text
-}
-
-#[derive(Serialize)]
-struct Receipt {
-    run_id: String,
-    path: String,
-    manifest_digest: String,
-    ticket_footer: String,
-}
-
-/// Prints the line that a ticket needs.
-///
-/// # Errors
-///
-/// As [`inspect`].
-pub(super) fn receipt(args: &RunFrom) -> Result<Answer, CliError> {
-    let verified = holding(args)?;
-    let Some(manifest_digest) = verified.report.manifest_digest else {
-        return Err(CliError::new(ErrorCode::VerificationFailed, "the runpack has no manifest digest"));
-    };
-    let run_id = verified.report.run_id.clone();
-    let footer = Sealed { run_id: run_id.clone(), manifest_digest, key_id: None }.ticket_footer();
-    let report = Receipt {
-        run_id,
-        path: verified.path.display().to_string(),
-        manifest_digest: manifest_digest.to_string(),
-        ticket_footer: footer.clone(),
-    };
-    Answer::ok(&report, footer)
 }

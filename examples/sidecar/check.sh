@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Tests the sidecar, and the programs of docs/integrations.md that use it. usage: check.sh [GAIT]; GAIT_BIN by default.
+set -euo pipefail
+GAIT_BIN=$(realpath -- "${1:-${GAIT_BIN:?name the gait binary}}")
+export GAIT_BIN
+cd "$(dirname "$0")"
+python3 -B -m unittest -q
