@@ -154,7 +154,7 @@ fn precheck(
     let needs_argv = worker.shared.judge.policy.has_argv_rules();
     let argv = if needs_argv { Some(arguments(call, argv_index)?) } else { None };
     let actions = plan.actions(argv.as_deref(), true);
-    let full = worker.shared.judge.limits.rate.as_ref().is_some_and(|rate| !rate.has_room());
+    let full = worker.shared.judge.rate.as_ref().is_some_and(|rate| !rate.has_room());
     if worker.would_allow_all(&actions) && !full {
         return Ok(plan);
     }
