@@ -266,14 +266,6 @@ impl Runpack {
         self.lines(TRACES, each)
     }
 
-    /// Hands the lines of the traces to `each`, for who needs a part of each only.
-    pub(crate) fn trace_lines(
-        &mut self,
-        each: impl FnMut(&[u8]) -> Result<(), serde_json::Error>,
-    ) -> Result<(), ReadError> {
-        self.lines(TRACES, each)
-    }
-
     /// Hands the lines of the journal to `each`, for who needs a part of each only.
     pub(crate) fn journal_lines(
         &mut self,
