@@ -45,16 +45,13 @@ impl Multiples {
         Self(table)
     }
 
-    /// Adds the product of the scalar and the point to `sum`.
-    fn add_product(&self, scalar: &Scalar, sum: &mut EdwardsPoint) {
-        for (window, digit) in digits(scalar).into_iter().enumerate() {
-            let entry =
-                |magnitude: i16| &self.0[window * ENTRIES + usize::from(magnitude.unsigned_abs()) - 1];
-            match digit {
-                0 => {}
-                1.. => *sum += entry(digit),
-                _ => *sum -= entry(digit),
-            }
+    /// Adds the digit's multiple of a window to `sum`.
+    fn add(&self, window: usize, digit: i16, sum: &mut EdwardsPoint) {
+        let entry = |magnitude: i16| &self.0[window * ENTRIES + usize::from(magnitude.unsigned_abs()) - 1];
+        match digit {
+            0 => {}
+            1.. => *sum += entry(digit),
+            _ => *sum -= entry(digit),
         }
     }
 }
@@ -100,32 +97,39 @@ impl BulkVerifier {
     /// Says of each signature whether it holds over its digest.
     pub(crate) fn verify(&self, signed: &[(Digest, &Signature)]) -> Vec<bool> {
         let claims: Vec<_> = signed.iter().map(|(digest, signature)| self.claim(digest, signature)).collect();
-        let sums: Vec<_> = claims.iter().flatten().map(|(_, sum)| *sum).collect();
-        // One inversion for all encodings.
-        let mut encoded = EdwardsPoint::compress_batch_alloc(&sums).into_iter();
-        claims
-            .iter()
-            .map(|claim| match claim {
-                None => false,
-                Some((claimed, sum)) => {
-                    encoded.next().is_some_and(|bytes| bytes.0 == *claimed) && !sum.is_small_order()
+        let mut sums = vec![EdwardsPoint::identity(); claims.iter().flatten().count()];
+        // Window by window, not signature by signature: the part of the tables in use fits the cache.
+        for window in 0..WINDOWS {
+            for (table, scalar) in [(&self.base, 0), (&self.negated, 1)] {
+                for (claim, sum) in claims.iter().flatten().zip(&mut sums) {
+                    table.add(window, claim.scalars[scalar][window], sum);
                 }
-            })
-            .collect()
+            }
+        }
+        // One inversion for all encodings.
+        let encoded = EdwardsPoint::compress_batch_alloc(&sums);
+        let mut sums = sums.iter().zip(&encoded);
+        let mut holds = |claim: &Claim| {
+            sums.next().is_some_and(|(sum, encoded)| encoded.0 == claim.r && !sum.is_small_order())
+        };
+        claims.iter().map(|claim| claim.as_ref().is_some_and(&mut holds)).collect()
     }
 
-    /// The R of a signature, and the point that it has to encode; `None` if the signature cannot hold.
-    fn claim(&self, digest: &Digest, signature: &Signature) -> Option<([u8; 32], EdwardsPoint)> {
+    /// Takes a signature apart; `None` if it cannot hold.
+    fn claim(&self, digest: &Digest, signature: &Signature) -> Option<Claim> {
         let bytes = self.key.claimed_bytes(digest, signature).ok()?;
         let (r, s) = bytes.split_first_chunk::<32>()?;
         let s = Option::<Scalar>::from(Scalar::from_canonical_bytes(s.try_into().ok()?))?;
         let hash = Sha512::new().chain_update(r).chain_update(self.key_bytes).chain_update(digest.as_bytes());
         let h = Scalar::from_bytes_mod_order_wide(&hash.finalize().into());
-        let mut sum = EdwardsPoint::identity();
-        self.base.add_product(&s, &mut sum);
-        self.negated.add_product(&h, &mut sum);
-        Some((*r, sum))
+        Some(Claim { r: *r, scalars: [digits(&s), digits(&h)] })
     }
+}
+
+/// A signature taken apart: the point that it claims to come to, and the scalars of the base point and the negated key.
+struct Claim {
+    r: [u8; 32],
+    scalars: [[i16; WINDOWS]; 2],
 }
 
 #[cfg(test)]
@@ -170,7 +174,9 @@ mod tests {
                 let table = Multiples::of(point);
                 for scalar in [scalar, Scalar::ZERO, Scalar::ONE, largest()] {
                     let mut sum = EdwardsPoint::identity();
-                    table.add_product(&scalar, &mut sum);
+                    for (window, digit) in digits(&scalar).into_iter().enumerate() {
+                        table.add(window, digit, &mut sum);
+                    }
                     prop_assert_eq!(sum, point * scalar);
                 }
             }

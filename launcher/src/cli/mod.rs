@@ -3,6 +3,7 @@
 //! Every verb is a function from its arguments to [`Answer`] or [`CliError`]; this module alone writes them.
 
 pub mod args;
+mod bad_input;
 pub mod error;
 pub mod output;
 

@@ -10,7 +10,9 @@ use gait_agent::intent::{Capture, IntentRequest, SessionFacts};
 use gait_agent::runpack::{Env, IntentEntry, ResultEntry, RunRecord, SessionFiles, SessionRun, pack, seal};
 use gait_agent::sign::{Digest, SigningKey};
 use gait_agent::timestamp::Timestamp;
-use gait_agent::trace::{Ending, Observation, Reasons, Recorder, RecorderOptions, SessionStart, TraceRecord};
+use gait_agent::trace::{
+    Circumstances, Ending, Observation, Reasons, Recorder, RecorderOptions, SessionStart, TraceRecord,
+};
 
 use super::sandbox::Sandbox;
 
@@ -35,8 +37,19 @@ pub(crate) fn session(sandbox: &Sandbox, run_id: &str) {
     session_of(sandbox, run_id, &events);
 }
 
-/// Seals a session of these events.
+/// Seals a session of these events, which says nothing of its policy.
 pub(crate) fn session_of(sandbox: &Sandbox, run_id: &str, events: &[Event<'_>]) {
+    session_under(sandbox, run_id, events, Digest::sha256(b"policy"), None);
+}
+
+/// Seals a session of these events under a policy.
+pub(crate) fn session_under(
+    sandbox: &Sandbox,
+    run_id: &str,
+    events: &[Event<'_>],
+    policy: Digest,
+    circumstances: Option<Circumstances>,
+) {
     let dir = sandbox.path("run");
     std::fs::create_dir_all(&dir).unwrap();
     std::fs::create_dir_all(sandbox.path("gait-out")).unwrap();
@@ -50,12 +63,12 @@ pub(crate) fn session_of(sandbox: &Sandbox, run_id: &str, events: &[Event<'_>]) 
         coverage_digest: Digest::sha256(coverage),
         program: b"/usr/bin/python3".to_vec(),
         command_digest: Digest::sha256(b"python3\0"),
-        circumstances: None,
+        circumstances,
     };
     let (journal, traces) = (dir.join("journal.jsonl"), dir.join("traces.jsonl"));
     let mut recorder = Recorder::new(
         facts,
-        Digest::sha256(b"policy"),
+        policy,
         key(),
         File::create(&journal).unwrap(),
         File::create(&traces).unwrap(),

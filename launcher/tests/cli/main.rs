@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot set up its case has to fail")]
 
+mod bad_input;
 mod base;
 mod docs;
 mod evidence;
@@ -14,6 +15,7 @@ mod inventory;
 mod keys;
 mod policy;
 mod receipt;
+mod regress;
 mod run;
 mod sandbox;
 mod schemas;

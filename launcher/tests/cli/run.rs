@@ -7,12 +7,13 @@ use gait_agent::action::Object;
 use gait_agent::endpoint::Operation;
 use gait_agent::gate::Verdict;
 use gait_agent::intent::IntentRequest;
+use gait_agent::policy::Policy;
 use gait_agent::runpack::{Payloads, RunRecord, pack};
 use gait_agent::sign::{Digest, SigningKey};
 use gait_agent::timestamp::Timestamp;
-use gait_agent::trace::TraceRecord;
+use gait_agent::trace::{Circumstances, TraceRecord};
 
-use super::evidence::{key, session, session_of, write_keys};
+use super::evidence::{key, session, session_of, session_under, write_keys};
 use super::sandbox::Sandbox;
 
 const INPUT: &str = include_str!("../../../agent/tests/vectors/inputs/run_record.json");
@@ -154,6 +155,64 @@ fn real_tools_need_every_interlock_and_are_not_run_even_so() {
     assert_eq!((answer.exit, answer.json()["requested_unsafe"].as_bool()), (0, Some(true)));
     assert_eq!(answer.json()["mode"], "stub");
     assert_eq!(sandbox.files(), ["gait-out/runpack_run_vec.zip", "run.json"]);
+}
+
+/// A session under `policy.yaml`, whose digest is only right while that is `text`.
+fn judged_session(sandbox: &Sandbox, text: &str) {
+    sandbox.write("policy.yaml", text);
+    let policy = Policy::load(sandbox.path("policy.yaml").to_str().unwrap()).unwrap();
+    let circumstances = Circumstances {
+        command: None,
+        directory: sandbox.path("").to_str().unwrap().trim_end_matches('/').to_owned(),
+        home: "/home/u".into(),
+        identity: "uid:1000".into(),
+        policy: "policy.yaml".into(),
+        protect: Vec::new(),
+        run_dir: "/work/gait-out/run_p".into(),
+        tmp: "/tmp".into(),
+        uid: "1000".into(),
+        workspace: "/work".into(),
+    };
+    let events = [
+        (Operation::Read, Object::Path(b"/etc/hosts"), Verdict::Allow, "reads"),
+        (Operation::Read, Object::Path(b"/work/a"), Verdict::Allow, "reads"),
+        (Operation::Unlink, Object::Path(b"/work/a"), Verdict::Block, "deletes"),
+    ];
+    session_under(sandbox, "run_p", &events, policy.digest(), Some(circumstances));
+}
+
+const JUDGED: &str = "default_verdict: block
+rules:
+  - name: reads
+    priority: 1
+    effect: allow
+    match: {endpoint_classes: [fs.read]}
+  - name: deletes
+    priority: 2
+    effect: block
+    match: {endpoint_classes: [fs.delete]}
+";
+
+#[test]
+fn replay_judges_a_session_again() {
+    let mut sandbox = Sandbox::new();
+    judged_session(&sandbox, JUDGED);
+    let other = JUDGED.replace("effect: block", "effect: allow").replace("[fs.read]", "[fs.write]");
+    sandbox.write("other.yaml", &other).write("wrong.yaml", "rules: 1");
+    sandbox.write("run.json", INPUT);
+    sandbox.gait("run record run.json");
+    for (line, exit) in [
+        ("run replay run_p --policy policy.yaml", 0),
+        ("run replay run_p --policy policy.yaml --json", 0),
+        ("run replay run_p --policy other.yaml", 2),
+        ("run replay run_p --policy other.yaml --json", 2),
+        ("run replay run_p --policy wrong.yaml", 6),
+        ("run replay run_vec --policy policy.yaml", 6),
+        ("run replay run_p --policy policy.yaml --real-tools", 6),
+    ] {
+        assert_eq!(sandbox.gait(line).exit, exit, "{line}");
+    }
+    insta::assert_snapshot!(sandbox.story());
 }
 
 #[test]

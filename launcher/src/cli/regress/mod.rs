@@ -6,7 +6,7 @@
 mod grade;
 mod init;
 mod live;
-mod replay;
+pub(super) mod replay;
 mod review;
 mod run;
 mod suite;

@@ -17,7 +17,7 @@ use crate::policy_source::load_policy;
 /// # Errors
 ///
 /// The runpack is not that of a session, or is of an earlier gait.
-pub(super) fn session(path: &Path) -> Result<(Session, Runpack), CliError> {
+pub(in crate::cli) fn session(path: &Path) -> Result<(Session, Runpack), CliError> {
     let failed = |error: RecordedError| unreplayable(path, error);
     let mut runpack = Runpack::open(path).map_err(|error| failed(error.into()))?;
     let session = Session::read(&mut runpack).map_err(failed)?;
@@ -25,7 +25,7 @@ pub(super) fn session(path: &Path) -> Result<(Session, Runpack), CliError> {
 }
 
 /// Makes the error of a runpack whose actions cannot be judged again.
-pub(super) fn unreplayable(path: &Path, error: RecordedError) -> CliError {
+pub(in crate::cli) fn unreplayable(path: &Path, error: RecordedError) -> CliError {
     let hint = match &error {
         RecordedError::NotASession => {
             "runpacks of `gait run record` hold no actions that a policy could judge"
@@ -58,7 +58,7 @@ pub(super) fn holding(path: &Path) -> Result<Verified, CliError> {
 /// # Errors
 ///
 /// The one that the person names is not valid.
-pub(super) fn was(session: &Session, base: Option<&str>) -> Result<Option<Policy>, CliError> {
+pub(in crate::cli) fn was(session: &Session, base: Option<&str>) -> Result<Option<Policy>, CliError> {
     if let Some(base) = base {
         return Ok(Some(load_policy(base)?));
     }
@@ -102,7 +102,7 @@ fn policy_name(root: &Path, policy: &str) -> Result<String, CliError> {
 /// # Errors
 ///
 /// The policy asks for what `gait exec` cannot enforce.
-pub(super) fn judge(
+pub(in crate::cli) fn judge(
     policy: &Policy,
     was: Option<&Policy>,
     session: &Session,

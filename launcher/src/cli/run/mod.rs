@@ -14,6 +14,7 @@ mod inspect;
 mod receipt;
 mod record;
 mod reduce;
+mod rejudge;
 mod replay;
 
 pub(super) use diff::{RunDiff, diff};

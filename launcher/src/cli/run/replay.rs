@@ -1,4 +1,6 @@
 //! `gait run replay`: goes through a run again without doing anything.
+//!
+//! Described runs are answered with what was recorded and stand-ins; sessions can be judged anew ([`super::rejudge`]).
 
 use std::env;
 
@@ -9,6 +11,7 @@ use serde::Serialize;
 use super::super::args::RunFrom;
 use super::super::output::one_line;
 use super::super::{Answer, CliError, ErrorCode};
+use super::rejudge::rejudge;
 use super::{holding, open, unreadable};
 
 /// How many steps the text shows; JSON has them all.
@@ -19,6 +22,9 @@ const SHOWN_STEPS: usize = 100;
 pub struct RunReplay {
     #[command(flatten)]
     pub run: RunFrom,
+    /// Judge the recorded actions of a session again by this policy: a file, or the name of a shipped one.
+    #[arg(long, value_name = "POLICY", conflicts_with = "real_tools")]
+    pub policy: Option<String>,
     /// Ask for the tools themselves instead of stand-ins; needs the three interlocks below.
     #[arg(long)]
     pub real_tools: bool,
@@ -47,8 +53,11 @@ struct Report {
 ///
 /// # Errors
 ///
-/// Real tools without their interlocks; a runpack that is not there, is something else, or does not hold.
+/// Real tools without their interlocks; a bad policy; a runpack that is not there, is something else, or does not hold.
 pub(in super::super) fn replay(args: &RunReplay) -> Result<Answer, CliError> {
+    if let Some(policy) = &args.policy {
+        return rejudge(&args.run, policy);
+    }
     interlocks(args)?;
     let verified = holding(&args.run)?;
     let mut runpack = open(&verified.path)?;
