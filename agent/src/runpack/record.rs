@@ -20,6 +20,16 @@ pub enum RecordInputError {
     /// A name that is needed is empty.
     #[error("{0} is required")]
     Missing(&'static str),
+    /// Another document, or one of another generation.
+    #[error("unsupported schema {id} {version}, expected {expected} 1.0.0")]
+    Schema {
+        /// Its `schema_id`.
+        id: String,
+        /// Its `schema_version`.
+        version: String,
+        /// What it should be.
+        expected: &'static str,
+    },
     /// The run id could not stand in a file name or a ticket.
     #[error("run id {0:?} has characters other than letters, digits, '_' and '-'")]
     RunId(String),
@@ -200,8 +210,7 @@ pub struct RunRecord {
 macro_rules! fill {
     ($document:expr, $schema:expr, $run:expr) => {{
         let document = $document;
-        default_text(&mut document.schema_id, $schema);
-        default_text(&mut document.schema_version, schema::VERSION);
+        of_schema(&mut document.schema_id, &mut document.schema_version, $schema)?;
         default_text(&mut document.producer_version, &$run.producer_version);
         document.run_id.clone_from(&$run.run_id);
         document.created_at = document.created_at.or($run.created_at);
@@ -238,8 +247,7 @@ impl RunRecord {
         };
         let run = &mut self.run;
         check_run_id(&run.run_id)?;
-        default_text(&mut run.schema_id, schema::RUNPACK_RUN);
-        default_text(&mut run.schema_version, schema::VERSION);
+        of_schema(&mut run.schema_id, &mut run.schema_version, schema::RUNPACK_RUN)?;
         default_text(&mut run.producer_version, schema::PRODUCER_VERSION);
         run.created_at.get_or_insert(now);
         for intent in &mut self.intents {
@@ -271,6 +279,16 @@ pub(super) fn check_run_id(run_id: &str) -> Result<(), RecordInputError> {
     }
     let safe = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     if run_id.bytes().all(safe) { Ok(()) } else { Err(RecordInputError::RunId(run_id.to_owned())) }
+}
+
+/// Fills in what a document is. One of another kind or generation is refused: packed, it would not verify.
+fn of_schema(id: &mut String, version: &mut String, own: &'static str) -> Result<(), RecordInputError> {
+    default_text(id, own);
+    default_text(version, schema::VERSION);
+    if id != own || version != schema::VERSION {
+        return Err(RecordInputError::Schema { id: id.clone(), version: version.clone(), expected: own });
+    }
+    Ok(())
 }
 
 fn default_text(text: &mut String, default: &str) {

@@ -99,6 +99,14 @@ fn links_resolve() {
         for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
             let file = link.split('#').next().unwrap();
             assert!(file.starts_with("https://") || folder.join(file).exists(), "{page}: {link}");
+            if let Some((file, anchor)) = link.split_once('#') {
+                let text = std::fs::read_to_string(folder.join(file)).unwrap();
+                let plain = |line: &str| {
+                    line.trim_start_matches('#').trim().to_lowercase().replace('.', "").replace(' ', "-")
+                };
+                let found = text.lines().any(|line| line.starts_with('#') && plain(line) == anchor);
+                assert!(found, "{page}: {link}");
+            }
             links += 1;
         }
         assert!(links > 0);

@@ -2,7 +2,7 @@
 
 use gait_agent::endpoint::EndpointClass;
 use gait_agent::schema;
-use gait_agent::trace::{Answer, Counted, LineKind, Scope};
+use gait_agent::trace::{Answer, Circumstances, Counted, LineKind, Scope};
 
 use super::RUN_ID;
 use crate::names::names;
@@ -18,6 +18,7 @@ const LINE: &[Field] = &[
 ];
 
 const EVENT: &[Field] = &[
+    optional("address", Text, "The address of a peer whose target has its name."),
     required("count", Const("1"), "Always one."),
     required("event_id", ShortId, "Of the trace id and the time."),
     optional("image", Text, "The program that acted."),
@@ -35,6 +36,22 @@ static COUNTED: Record = Record::typed(
     names::<Counted>,
 );
 
+static CIRCUMSTANCES: Record = Record::typed(
+    &[&[
+        optional("command", List(&Text), "The command and its arguments, in raw capture."),
+        required("directory", Text, "Where it was started."),
+        required("home", Text, "`${home}`."),
+        required("identity", Text, "Whom the workload acted for."),
+        required("policy", Text, "The policy as it was named."),
+        required("protect", List(&Text), "What the workload was not to change."),
+        required("run_dir", Text, "`${run_dir}`."),
+        required("tmp", Text, "`${tmp}`."),
+        required("uid", Decimal, "`${uid}`."),
+        required("workspace", Text, "`${workspace}`."),
+    ]],
+    names::<Circumstances>,
+);
+
 macro_rules! line {
     ($name:ident, $kind:literal, $($fields:expr),+) => {
         static $name: Record =
@@ -48,6 +65,11 @@ line!(
     RUN_ID,
     &[
         required("backend", Text, "What enforces."),
+        optional(
+            "circumstances",
+            Shape::Record(&CIRCUMSTANCES),
+            "What the actions can be judged again with.",
+        ),
         required("command_digest", Digest, "Of the arguments, each ended by NUL."),
         required("coverage_digest", Digest, "Of coverage.json."),
         required("key_id", Digest, "The key that signs."),
