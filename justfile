@@ -12,11 +12,12 @@ check:
 test *args:
     cargo test --locked --workspace {{ args }}
 
-# Both benchmarks in full (release build; takes some minutes)
+# The benchmarks in full (release build; takes some minutes)
 bench *args:
     cargo build --locked --release --workspace
     cargo run --locked --release -p gait-bench -- exec {{ args }}
     cargo run --locked --release -p gait-bench -- gate {{ args }}
+    cargo run --locked --release -p gait-bench -- evidence {{ args }}
 
 # The demo of the README
 demo:
