@@ -12,12 +12,13 @@ check:
 test *args:
     cargo test --locked --workspace {{ args }}
 
-# The benchmarks in full (release build; takes some minutes)
+# All benchmarks in full (release build; takes some minutes)
 bench *args:
     cargo build --locked --release --workspace
     cargo run --locked --release -p gait-bench -- exec {{ args }}
     cargo run --locked --release -p gait-bench -- gate {{ args }}
     cargo run --locked --release -p gait-bench -- evidence {{ args }}
+    cargo run --locked --release -p gait-bench -- regress {{ args }}
 
 # The demo of the README
 demo:

@@ -47,6 +47,24 @@ pub enum DocumentError {
     Canon(#[from] CanonError),
 }
 
+impl DocumentError {
+    /// Returns the stable code of the mistake.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Parse(error) => error.code(),
+            Self::Shape(_) => "wrong_shape",
+            Self::Missing(_) => "missing_field",
+            Self::Schema { .. } => "wrong_generation",
+            Self::Malformed(_) => "malformed_value",
+            Self::Order(_) => "order",
+            Self::Digest(_) => "digest_mismatch",
+            Self::Form => "not_canonical",
+            Self::Canon(_) => "not_json",
+        }
+    }
+}
+
 /// A document with a schema.
 pub trait Document: DeserializeOwned {
     /// Its `schema_id`.

@@ -13,6 +13,7 @@ pub mod document;
 pub mod endpoint;
 pub mod gate;
 pub mod intent;
+pub mod pack;
 pub mod policy;
 pub mod regress;
 pub mod runpack;

@@ -42,3 +42,7 @@ pub const REGRESS_FIXTURE: &str = "gait.regress.fixture";
 pub const REGRESS_RESULT: &str = "gait.regress.result";
 /// What a change of policy would have done to recorded runs.
 pub const REGRESS_REVIEW: &str = "gait.regress.review";
+/// What tools and policies a directory holds.
+pub const INVENTORY_SNAPSHOT: &str = "gait.scout.inventory_snapshot";
+/// The actions that can do most harm.
+pub const TOP_ACTIONS: &str = "gait.report.top_actions";

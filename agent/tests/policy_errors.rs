@@ -215,3 +215,22 @@ proptest! {
         }
     }
 }
+
+/// A policy may be one long line with a mistake in every word: what is said about it stays readable, and small.
+#[test]
+fn a_thousand_mistakes_in_one_line() {
+    let keys: String = (0..20_000).map(|at| format!("k{at}: 1, ")).collect();
+    let errors =
+        Policy::parse("p.yaml", &format!("{{{keys}default_verdict: block}}\n")).expect_err("mistakes");
+    assert_eq!(errors.errors().len(), 101);
+    let text = errors.to_string();
+    assert!(text.len() < 100 * 700, "{}", text.len());
+    assert!(text.starts_with("p.yaml:1:2: unknown key `k0`"), "{}", &text[..100]);
+    assert!(text.ends_with("there are more mistakes than these"));
+    let last = errors.errors()[99].to_string();
+    let lines: Vec<_> = last.lines().collect();
+    let caret = lines[3].chars().position(|c| c == '^').expect("a caret");
+    let shown: String = lines[2].chars().skip(caret).take(3).collect();
+    assert_eq!(shown, "k99", "{last}");
+    assert!(lines[2].contains(" | …") && lines[2].ends_with('…'));
+}

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use gait_agent::runpack::{IntentEntry, Payloads, Receipt, ResultEntry, RunRecord, pack};
-use gait_agent::scout::{ObserveError, SideEvidence, SignalReport, observe, observe_all};
+use gait_agent::scout::{ObserveError, SideEvidence, SignalReport, TopActions, observe, observe_all};
 use gait_agent::sign::Digest;
 use gait_agent::timestamp::Timestamp;
 use proptest::prelude::*;
@@ -183,4 +183,43 @@ proptest! {
             report(&shuffled, &side).to_file_text().unwrap()
         );
     }
+}
+
+#[test]
+fn top_actions_are_scored_by_the_contracts_formula_and_capped() {
+    let dir = tempfile::tempdir().unwrap();
+    let vector = write(dir.path(), "vec.zip", RunRecord::from_json(RECORD).unwrap());
+    let trace = |id: &str, verdict: &str| {
+        format!(
+            r#"{{"schema_id":"gait.gate.trace","trace_id":"{id}","tool_name":"tool.write","verdict":"{verdict}",
+                "violations":["internal_x"]}}"#
+        )
+    };
+    let report = |limit: usize, order: [&str; 2]| {
+        let mut top = TopActions::new(limit);
+        top.add_runpack(&vector).unwrap();
+        for id in order {
+            let verdict = if id == "a" { "block" } else { "require_approval" };
+            top.add_trace(trace(id, verdict).as_bytes(), Path::new(id)).unwrap();
+        }
+        top.finish().unwrap()
+    };
+    let all = report(5, ["a", "b"]);
+    let rows: Vec<_> = all.top_actions.iter().map(|it| (it.rank, it.score, it.tool_name.as_str())).collect();
+    assert_eq!(
+        rows,
+        [
+            // Destructive, a production target, one reason.
+            (1, 400 + 30 + 1, "tool.delete"),
+            // Write, an internal word, blocked, verdict and violation.
+            (2, 300 + 20 + 15 + 3, "tool.write"),
+            (3, 300 + 20 + 12 + 4, "tool.write"),
+            (4, 100 + 30, "http.fetch"),
+        ]
+    );
+    assert_eq!((all.run_count, all.trace_count, all.action_count), (2, 2, 4));
+    assert_eq!(all.top_actions[1].run_id, "unknown");
+    assert_eq!(report(5, ["b", "a"]), all);
+    assert_eq!(report(1, ["a", "b"]).top_actions, all.top_actions[..1]);
+    assert!(TopActions::new(5).finish().is_none());
 }

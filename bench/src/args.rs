@@ -22,6 +22,8 @@ pub(crate) enum Bench {
     Gate(GateArgs),
     /// Measure the signal report over many runpacks
     Signal(SignalArgs),
+    /// Measure how fast recorded intents are judged again
+    Regress(RegressArgs),
     /// Be the measured program (used by `exec`)
     Probe(ProbeArgs),
 }
@@ -104,6 +106,18 @@ pub(crate) struct GateArgs {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct SignalArgs {
     /// Rounds; the median counts
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) rounds: usize,
+    #[command(flatten)]
+    pub(crate) report: ReportOptions,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct RegressArgs {
+    /// Recorded intents
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub(crate) intents: usize,
+    /// Rounds
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub(crate) rounds: usize,
     #[command(flatten)]

@@ -71,6 +71,7 @@ mod tests {
         measured.extend(crate::gate::NUMBERS.iter().map(|id| (*id).to_owned()));
         measured.push(crate::signal::RUNS_1000_MS.to_owned());
         measured.extend(crate::evidence::NUMBERS.iter().map(|id| (*id).to_owned()));
+        measured.extend(crate::regress::NUMBERS.iter().map(|id| (*id).to_owned()));
         for id in load().unwrap().keys() {
             assert!(measured.contains(id), "{id} is a budget of nothing");
         }

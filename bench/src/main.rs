@@ -1,8 +1,9 @@
 //! Benchmarks of gait.
 //!
 //! `gait-bench exec` runs programs natively and under `gait exec`, interleaved, and reports medians and spread;
-//! `gait-bench gate` times the compiled policy alone, `gait-bench evidence` what is done with evidence afterwards, and
-//! `gait-bench signal` the report over a thousand runs. `gait-bench probe` is the small program that `exec` measures
+//! `gait-bench gate` times the compiled policy alone, `gait-bench evidence` what is done with evidence afterwards,
+//! `gait-bench regress` the judging of recorded sessions, and `gait-bench signal` the report over a thousand runs.
+//! `gait-bench probe` is the small program that `exec` measures
 //! system calls with; it is the same binary so that nothing else needs to be built.
 //!
 //! Timings depend on the host and on what else it does: a missed budget is printed, and fails the run only with
@@ -17,6 +18,7 @@ mod evidence;
 mod exec;
 mod gate;
 mod probe;
+mod regress;
 mod report;
 mod signal;
 mod stats;
@@ -47,6 +49,7 @@ fn run(bench: Bench) -> Result<ExitCode, BenchError> {
         Bench::Exec(args) => deliver(&exec::measure(&args)?, &args.report),
         Bench::Gate(args) => deliver(&gate::measure(&args)?, &args.report),
         Bench::Signal(args) => deliver(&signal::measure(&args)?, &args.report),
+        Bench::Regress(args) => deliver(&regress::measure(&args)?, &args.report),
         Bench::Probe(args) => {
             let line = probe::run(&args)?;
             writeln!(std::io::stdout(), "{line}").map_err(|e| BenchError::io("stdout", e))?;

@@ -246,9 +246,16 @@ run 0 "$gait" run receipt --from run_live
 check "and receipt gives the same" is "$(cat out)" "$session_footer"
 run 0 "$gait" run inspect --from run_live
 check "the evidence names what was blocked" grep -Eq 'block +fs\.delete .*secret/file' out
-run 0 "$gait" regress bootstrap --from run_live --policy policy.yaml
-sed -i 's/effect: block/effect: allow/' policy.yaml
-run 5 "$gait" regress run --policy policy.yaml
-check "a policy that would let it happen fails the regression" grep -q 'next:' out err
+run 0 "$gait" regress bootstrap --from run_live
+check "the session is a regression test" test -s fixtures/run_live/runpack.zip
+cp policy.yaml loosened.yaml
+sed -i 's/effect: block/effect: allow/' loosened.yaml
+check "the loosened policy is another one" bash -c '! cmp -s policy.yaml loosened.yaml'
+run 0 "$gait" regress run --policy policy.yaml --fail-on changed gait-out/runpack_run_live.zip
+run 5 "$gait" regress run --policy loosened.yaml --fail-on loosened gait-out/runpack_run_live.zip
+check "a policy that lets more happen is told, with the file" grep -q 'secret/file' out err
+mv loosened.yaml policy.yaml
+run 5 "$gait" regress run
+check "and the fixture fails under it" grep -q 'next:' out err
 
 printf '\nv1.6 acceptance: %d passed, 0 failed\n' "$passed"

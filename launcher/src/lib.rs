@@ -24,3 +24,5 @@ mod doctor;
 mod exec;
 mod net;
 mod sys;
+#[cfg(any(test, fuzzing))]
+pub mod untrusted;

@@ -70,6 +70,7 @@ pub fn check_enforceable(policy: &CompiledPolicy) -> Result<(), CliError> {
         _ if exec.reads != ReadEvidence::Exact && !policy.floor().reads_expressible() => {
             Some(reads.to_owned())
         }
+        _ if exec.limits.processes.is_some() => Some("exec.limits.processes".to_owned()),
         _ => None,
     };
     match asks {

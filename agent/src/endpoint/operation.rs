@@ -131,7 +131,4 @@ operations! {
     Signal = "signal", Other, Other, true;
     /// A call that changes the ground the workload stands on; the target value is the call's name.
     Ground = "ground", Other, Other, true;
-    /// Making another process or thread, where their number is limited; the target value is `process`. The limit alone
-    /// decides.
-    Spawn = "spawn", Other, Other, false;
 }

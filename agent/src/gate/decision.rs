@@ -6,8 +6,6 @@ use super::reason::Hits;
 /// A cap of `exec.limits` that the backend keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Limit {
-    /// `processes`: living processes and threads of the workload.
-    Processes,
     /// `actions_per_second`.
     ActionsPerSecond,
 }
@@ -81,8 +79,7 @@ impl Decision {
             Ground::Protect(index) => (5, index),
             Ground::FailClosed => (6, 0),
             Ground::Never => (7, 0),
-            Ground::Limit(Limit::Processes) => (8, 0),
-            Ground::Limit(Limit::ActionsPerSecond) => (8, 1),
+            Ground::Limit(Limit::ActionsPerSecond) => (8, 0),
         };
         kind << 40 | (self.verdict as u64) << 32 | (self.hits.0 as u64) << 16 | index as u64
     }
@@ -103,7 +100,6 @@ impl Decision {
             5 => Ground::Protect(index),
             6 => Ground::FailClosed,
             7 => Ground::Never,
-            8 if index == 0 => Ground::Limit(Limit::Processes),
             8 => Ground::Limit(Limit::ActionsPerSecond),
             _ => return Err(InvalidDecision(word)),
         };
@@ -122,7 +118,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_decision_comes_back(index: u16, hits in 0_u8..128, verdict in 0_usize..4, ground in 0_usize..9) {
+        fn any_decision_comes_back(index: u16, hits in 0_u8..128, verdict in 0_usize..4, ground in 0_usize..8) {
             let ground = [
                 Ground::Rule(index),
                 Ground::Default,
@@ -131,7 +127,6 @@ mod tests {
                 Ground::Protect(index),
                 Ground::FailClosed,
                 Ground::Never,
-                Ground::Limit(Limit::Processes),
                 Ground::Limit(Limit::ActionsPerSecond),
             ][ground];
             let decision = Decision { verdict: Verdict::ALL[verdict], ground, hits: Hits(hits) };

@@ -6,8 +6,6 @@ use crate::gate::{Limit, Verdict};
 pub const PROTECTED_PATH: &str = "protected_path";
 /// The backend never lets this happen, whatever the policy says.
 pub const NEVER_ALLOWED: &str = "never_allowed";
-/// The workload has as many processes and threads as `exec.limits.processes` grants.
-pub const LIMIT_PROCESSES: &str = "limit_processes";
 /// More actions than `exec.limits.actions_per_second` grants.
 pub const LIMIT_ACTIONS_PER_SECOND: &str = "limit_actions_per_second";
 /// Nothing in the policy speaks of this action of class `other`.
@@ -25,7 +23,6 @@ pub const POLICY_UNBOUND: &str = "fail_closed_policy_unbound";
 #[must_use]
 pub const fn of_limit(limit: Limit) -> &'static str {
     match limit {
-        Limit::Processes => LIMIT_PROCESSES,
         Limit::ActionsPerSecond => LIMIT_ACTIONS_PER_SECOND,
     }
 }

@@ -59,6 +59,23 @@ pub enum IntentError {
     Canon(#[from] CanonError),
 }
 
+impl IntentError {
+    /// Returns the stable code of the mistake.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Parse(error) => error.code(),
+            Self::Shape(_) => "wrong_shape",
+            Self::Schema { .. } => "wrong_generation",
+            Self::Missing(_) => "missing_field",
+            Self::Unsupported { .. } => "unknown_word",
+            Self::Digest(_) | Self::BlankArgument | Self::CreatedAt(_) => "malformed_value",
+            Self::DuplicateArgument(_) => "duplicate_key",
+            Self::Canon(_) => "not_json",
+        }
+    }
+}
+
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident, $field:literal; $( $(#[$vdoc:meta])* $variant:ident = $text:literal, )*) => {
         $(#[$doc])*

@@ -26,6 +26,7 @@ mod source;
 mod syntax;
 
 pub(crate) use bound::{BoundRule, clean_path, plain_name};
+pub(crate) use syntax::yaml_to_json;
 
 pub use bound::{BindError, BoundPolicy, is_private};
 pub use compile::{CompileError, CompiledPolicy, Explanation, Knowledge, Unknown};

@@ -45,21 +45,51 @@ pub struct PolicyError {
     pub column: u32,
     /// What is wrong.
     pub message: String,
-    /// The line of the file, and how many characters from the column on are meant.
-    snippet: Option<(String, u32)>,
+    snippet: Option<Snippet>,
+}
+
+/// How many characters of a line are shown before and after the place that is meant. A policy may be one long line.
+const SHOWN: usize = 120;
+/// More mistakes than this are not shown: each holds a piece of the file.
+const MAX_ERRORS: usize = 100;
+
+/// The part of a line that is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Snippet {
+    text: String,
+    /// How many of its characters stand before the place.
+    before: usize,
+    /// How many are meant.
+    width: usize,
+}
+
+impl Snippet {
+    fn new(line: &str, column: u32, width: u32) -> Self {
+        let column = usize::try_from(column.saturating_sub(1)).unwrap_or_default();
+        let skipped = column.saturating_sub(SHOWN);
+        let mut rest = line.trim_end().chars().skip(skipped);
+        let mut text = String::from(if skipped > 0 { "…" } else { "" });
+        let before = column - skipped + text.chars().count();
+        text.extend(rest.by_ref().take(2 * SHOWN));
+        if rest.next().is_some() {
+            text.push('…');
+        }
+        let left = text.chars().count().saturating_sub(before);
+        let width = usize::try_from(width).unwrap_or(1).min(left).max(1);
+        Self { text, before, width }
+    }
 }
 
 impl PolicyError {
     pub(crate) fn at(source: &Source, place: Place, message: impl Into<String>) -> Self {
         let line = usize::try_from(place.line).unwrap_or(usize::MAX);
         let text = source.text.lines().nth(line.saturating_sub(1)).unwrap_or("");
-        let left = u32::try_from(text.chars().count()).unwrap_or(u32::MAX).saturating_sub(place.column - 1);
         Self {
             file: source.name.clone(),
             line: place.line,
             column: place.column,
             message: message.into(),
-            snippet: Some((text.trim_end().to_owned(), place.width.min(left).max(1))),
+            snippet: Some(Snippet::new(text, place.column, place.width)),
         }
     }
 
@@ -70,15 +100,14 @@ impl PolicyError {
 
 impl fmt::Display for PolicyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((text, width)) = &self.snippet else {
+        let Some(Snippet { text, before, width }) = &self.snippet else {
             return write!(f, "{}: {}", self.file, self.message);
         };
         let number = self.line.to_string();
         let gutter = " ".repeat(number.len());
         // Tabs stay tabs, so that the caret stands where the eye expects it.
-        let before = usize::try_from(self.column.saturating_sub(1)).unwrap_or(0);
-        let indent: String = text.chars().take(before).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-        let carets = "^".repeat(usize::try_from(*width).unwrap_or(1));
+        let indent: String = text.chars().take(*before).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        let carets = "^".repeat(*width);
         let (file, line, column, message) = (&self.file, self.line, self.column, &self.message);
         write!(
             f,
@@ -126,6 +155,12 @@ impl<'a> Reporter<'a> {
     }
 
     pub(crate) fn report(&mut self, place: Place, message: impl Into<String>) {
+        if self.errors.len() == MAX_ERRORS {
+            self.errors.push(PolicyError::of_file(&self.source.name, "there are more mistakes than these"));
+        }
+        if self.errors.len() > MAX_ERRORS {
+            return;
+        }
         let place = Place { line: place.line.max(1), column: place.column.max(1), ..place };
         self.errors.push(PolicyError::at(self.source, place, message));
     }

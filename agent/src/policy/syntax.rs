@@ -114,6 +114,22 @@ pub(crate) fn parse(text: &str) -> Result<Node, SyntaxError> {
     }
 }
 
+/// Reads a YAML document as JSON, wherever it stands; `None` if it is not YAML.
+pub(crate) fn yaml_to_json(text: &str) -> Option<serde_json::Value> {
+    fn json(node: Node) -> serde_json::Value {
+        match node.value {
+            Value::Null => serde_json::Value::Null,
+            Value::Bool(flag) => flag.into(),
+            Value::Int(number) => number.into(),
+            Value::Float(number) => number.into(),
+            Value::Text(text) => text.into(),
+            Value::List(list) => list.into_iter().map(json).collect(),
+            Value::Map(map) => map.into_iter().map(|(key, node)| (key.text, json(node))).collect(),
+        }
+    }
+    parse(text).ok().map(json)
+}
+
 impl From<Spanned<Value>> for Node {
     fn from(spanned: Spanned<Value>) -> Self {
         Self { at: spanned.referenced.into(), value: spanned.value }

@@ -3,8 +3,13 @@
 //! Limits: `image` is the program of a decision's first event, later ones may have come from others; arguments are known
 //! in raw capture only. What is not known is said ([`Recorded::unknown`]) and never guessed.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::{Map, Value};
 
 use crate::action::{Action, Host, Object};
 use crate::endpoint::{EndpointClass, Operation, TargetKind};
@@ -14,7 +19,7 @@ use crate::policy::{Unknown, Vars};
 use crate::runpack::{ReadError, Runpack};
 use crate::sign::Digest;
 use crate::timestamp::Timestamp;
-use crate::trace::{Circumstances, Line, LineKind, TraceRecord, intent_id};
+use crate::trace::{Circumstances, Line, LineKind, TraceTarget, intent_id};
 
 /// A recording cannot be judged again.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +66,35 @@ struct Told {
     count: u64,
 }
 
+/// What of a line of the journal is needed for every decision; reading all of it takes three times as long.
+#[derive(Deserialize)]
+struct Part<'a> {
+    kind: LineKind,
+    #[serde(default, borrow)]
+    image: Option<Cow<'a, str>>,
+    #[serde(default)]
+    address: Option<IpAddr>,
+}
+
+/// What of a trace record is needed; its digests and signature were verified before.
+#[derive(Deserialize)]
+struct Trace {
+    verdict: Verdict,
+    target: Option<TraceTarget>,
+    #[serde(default)]
+    enforced: Option<bool>,
+    #[serde(default)]
+    simulated_verdict: Option<Verdict>,
+    #[serde(default)]
+    approval: Option<IgnoredAny>,
+    #[serde(default)]
+    matched_rule: Option<String>,
+    #[serde(default)]
+    reason_codes: Vec<String>,
+    #[serde(default)]
+    args: Option<Map<String, Value>>,
+}
+
 /// A recorded decision as an action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recorded {
@@ -104,24 +138,28 @@ impl Session {
         let mut start: Option<Line> = None;
         let mut ending = None;
         let mut told: Vec<Told> = Vec::new();
-        let none: Arc<str> = Arc::from("");
-        let mut last = Arc::clone(&none);
-        runpack.journal(|line| match line.kind {
-            LineKind::SessionStart => start = Some(line),
-            LineKind::SessionEnd => ending = line.ending,
-            LineKind::Record => {
-                // Most neighbours are of one program; sharing its name keeps a long session small.
-                let image = line.image.as_deref().unwrap_or_default();
-                if *last != *image {
-                    last = Arc::from(image);
+        let mut last: Arc<str> = Arc::from("");
+        runpack.journal_lines(|bytes| {
+            let line: Part<'_> = serde_json::from_slice(bytes)?;
+            match line.kind {
+                LineKind::SessionStart => start = Some(Line::parse(bytes)?),
+                LineKind::SessionEnd => ending = Line::parse(bytes)?.ending,
+                LineKind::Record => {
+                    // Most neighbours are of one program; sharing its name keeps a long session small.
+                    let image = line.image.as_deref().unwrap_or_default();
+                    if *last != *image {
+                        last = Arc::from(image);
+                    }
+                    told.push(Told { image: Arc::clone(&last), address: line.address, count: 1 });
                 }
-                told.push(Told { image: Arc::clone(&last), address: line.address, count: 1 });
+                LineKind::Event => add(&mut told, Line::parse(bytes)?.intent.unwrap_or_default(), 1),
+                LineKind::Repeat => {
+                    let counts = Line::parse(bytes)?.counts.unwrap_or_default();
+                    counts.into_iter().for_each(|one| add(&mut told, one.intent, one.count));
+                }
+                LineKind::Approval | LineKind::Loss | LineKind::Note => {}
             }
-            LineKind::Event => add(&mut told, line.intent.unwrap_or_default(), 1),
-            LineKind::Repeat => {
-                line.counts.into_iter().flatten().for_each(|one| add(&mut told, one.intent, one.count));
-            }
-            LineKind::Approval | LineKind::Loss | LineKind::Note => {}
+            Ok(())
         })?;
         let start = start.ok_or(RecordedError::NoCircumstances)?;
         Ok(Self {
@@ -147,16 +185,17 @@ impl Session {
     ) -> Result<(), RecordedError> {
         let mut number = 0;
         let mut failed = None;
-        runpack.traces(|record| {
+        runpack.trace_lines(|bytes| {
             number += 1;
             if failed.is_some() {
-                return;
+                return Ok(());
             }
             let told = usize::try_from(number - 1).ok().and_then(|at| self.told.get(at));
-            match Recorded::new(number, record, told) {
+            match Recorded::new(number, serde_json::from_slice(bytes)?, told) {
                 Some(recorded) => each(recorded),
                 None => failed = Some(number),
             }
+            Ok(())
         })?;
         failed.map_or(Ok(()), |number| Err(RecordedError::Target(intent_id(number))))
     }
@@ -201,7 +240,7 @@ fn add(told: &mut [Told], intent: u64, count: u64) {
 }
 
 impl Recorded {
-    fn new(number: u64, record: TraceRecord, told: Option<&Told>) -> Option<Self> {
+    fn new(number: u64, record: Trace, told: Option<&Told>) -> Option<Self> {
         let target = record.target?;
         let operation = operation(target.endpoint_class, &target.operation, &target.kind)?;
         let asked = record.approval.is_some();
@@ -289,10 +328,10 @@ fn peer(value: &str, operation: Operation, told: Option<IpAddr>) -> (Option<Stri
 }
 
 /// Returns the arguments, each ended by NUL, if they were kept and are those of the digest beside them.
-fn arguments(args: &serde_json::Map<String, serde_json::Value>) -> Option<Vec<u8>> {
+fn arguments(args: &Map<String, Value>) -> Option<Vec<u8>> {
     let digest: Digest = args.get("argv_sha256")?.as_str()?.parse().ok()?;
     let words = args.get("argv")?.as_array()?;
-    let words: Vec<&str> = words.iter().map(serde_json::Value::as_str).collect::<Option<_>>()?;
+    let words: Vec<&str> = words.iter().map(Value::as_str).collect::<Option<_>>()?;
     let joined = |word: fn(&str) -> Vec<u8>| {
         let mut bytes = Vec::new();
         for one in &words {

@@ -206,13 +206,10 @@ impl Review {
         // Writing to a String cannot fail.
         for group in self.groups().iter().take(most) {
             let Group { from, to, rule, endpoint_class, events, runs, .. } = group;
-            let (change, target) = (format!("{from} -> {to}"), cut(&group.target));
             let open = if group.effect == Effect::Open { "perhaps " } else { "" };
+            let (change, target) = (format!("{open}{from} -> {to}"), cut(&group.target));
             let (event, run) = (plural(*events, "event"), plural(*runs, "run"));
-            _ = writeln!(
-                out,
-                "  {open}{change:<26} {endpoint_class:<9} {target}  rule={rule}  {event} in {run}"
-            );
+            _ = writeln!(out, "  {change:<26} {endpoint_class:<9} {target}  rule={rule}  {event} in {run}");
         }
         if self.groups.len() > most {
             _ = writeln!(out, "  and {} more", self.groups.len() - most);

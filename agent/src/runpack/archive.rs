@@ -9,6 +9,8 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 
+use zip::ZipArchive;
+
 use super::reason::{Finding, Reason};
 use crate::sign::{Digest, DigestHasher};
 
@@ -64,9 +66,9 @@ impl ArchiveLimits {
 
 /// One entry as the directory has it.
 #[derive(Debug, Clone)]
-pub(super) struct EntryInfo {
-    pub(super) name: String,
-    pub(super) size: u64,
+pub(crate) struct EntryInfo {
+    pub(crate) name: String,
+    pub(crate) size: u64,
     packed: u64,
     checksum: u32,
     offset: u64,
@@ -77,15 +79,30 @@ pub(super) struct EntryInfo {
 
 /// The entries of an archive, in the order of the directory, and what is wrong with them.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Layout {
-    pub(super) entries: Vec<EntryInfo>,
-    pub(super) findings: Vec<Finding>,
+pub(crate) struct Layout {
+    pub(crate) entries: Vec<EntryInfo>,
+    pub(crate) findings: Vec<Finding>,
 }
 
 impl Layout {
     /// Returns whether every header is as gait writes it. Only then is every byte outside the contents accounted for.
-    pub(super) fn is_plain(&self) -> bool {
+    pub(crate) fn is_plain(&self) -> bool {
         self.entries.iter().all(|entry| entry.plain)
+    }
+
+    /// Returns whether the unpacker sees the same entries as the strict scan.
+    pub(crate) fn agrees<R: Read + Seek>(&self, archive: &mut ZipArchive<R>) -> bool {
+        archive.len() == self.entries.len()
+            && self.entries.iter().enumerate().all(|(at, entry)| {
+                archive
+                    .by_index_raw(at)
+                    .is_ok_and(|it| it.name_raw() == entry.name.as_bytes() && it.size() == entry.size)
+            })
+    }
+
+    /// Returns whether there is such an entry.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.entries.iter().any(|entry| entry.name == name)
     }
 
     fn find(&mut self, reason: Reason, place: impl Into<String>) {
@@ -95,7 +112,7 @@ impl Layout {
 
 /// The archive cannot be scanned.
 #[derive(Debug)]
-pub(super) enum ScanError {
+pub(crate) enum ScanError {
     /// The bytes cannot be read.
     Io(io::Error),
     /// It does not even begin like an archive.
@@ -123,7 +140,7 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 }
 
 /// Reads the directory and holds it against limits and local headers.
-pub(super) fn scan<R: Read + Seek>(file: &mut R, limits: &ArchiveLimits) -> Result<Layout, ScanError> {
+pub(crate) fn scan<R: Read + Seek>(file: &mut R, limits: &ArchiveLimits) -> Result<Layout, ScanError> {
     let length = file.seek(SeekFrom::End(0))?;
     let mut start = [0; 4];
     file.seek(SeekFrom::Start(0))?;
@@ -288,13 +305,13 @@ fn descriptor_bytes<R: Read + Seek>(file: &mut R, at: u64, entry: &EntryInfo) ->
 }
 
 /// A reader of an open file with a position of its own, so that several threads read one file.
-pub(super) struct Positioned<'a> {
+pub(crate) struct Positioned<'a> {
     file: &'a File,
     at: u64,
 }
 
 impl<'a> Positioned<'a> {
-    pub(super) const fn new(file: &'a File) -> Self {
+    pub(crate) const fn new(file: &'a File) -> Self {
         Self { file, at: 0 }
     }
 }
@@ -320,19 +337,19 @@ impl Seek for Positioned<'_> {
 }
 
 /// The contents of an entry while they are unpacked: digested, and never longer than the directory says.
-pub(super) struct Unpacked<R> {
+pub(crate) struct Unpacked<R> {
     inner: R,
     hasher: DigestHasher,
     left: u64,
 }
 
 impl<R: Read> Unpacked<R> {
-    pub(super) fn new(inner: R, size: u64) -> Self {
+    pub(crate) fn new(inner: R, size: u64) -> Self {
         Self { inner, hasher: DigestHasher::new(), left: size }
     }
 
     /// Reads the rest and returns the digest of everything.
-    pub(super) fn finish(mut self) -> io::Result<Digest> {
+    pub(crate) fn finish(mut self) -> io::Result<Digest> {
         io::copy(&mut self, &mut io::sink())?;
         if self.left > 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "shorter than the directory says"));

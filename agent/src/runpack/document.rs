@@ -5,6 +5,7 @@
 use serde_json::Value;
 
 use super::manifest::{MANIFEST, Manifest, digests};
+use super::reason::Reason;
 use super::record::{IntentEntry, Refs, ResultEntry, Run, check_run_id};
 use crate::document::{Document, DocumentError, nonempty, require};
 use crate::schema;
@@ -20,9 +21,9 @@ const RECEIPT_FIELDS: [&str; 7] = [
     "redaction_mode",
 ];
 
+/// Other producers do not hold to the schema's `run_`; what could lead elsewhere in a path is refused.
 fn run_id(text: &str) -> Result<(), DocumentError> {
-    let named = text.starts_with("run_") && text.len() > 4 && check_run_id(text).is_ok();
-    if named { Ok(()) } else { Err(DocumentError::Malformed("/run_id".to_owned())) }
+    check_run_id(text).or(Err(DocumentError::Malformed("/run_id".to_owned())))
 }
 
 fn digest(text: &str, place: &str) -> Result<(), DocumentError> {
@@ -43,6 +44,20 @@ fn payload(text: &str, payload: Option<&Value>, place: &str) -> Result<(), Docum
 /// A time that is there although its type allows none.
 fn time<T>(time: Option<T>, place: &str) -> Result<(), DocumentError> {
     time.map(drop).ok_or_else(|| DocumentError::Malformed(place.to_owned()))
+}
+
+/// Why a document of a runpack cannot be believed to be what it stands for: its generation, or its run.
+///
+/// Less than [`Document::from_json`] demands: other producers leave fields out that nobody needs to verify.
+pub(super) fn generation_reason<D: Document>(bytes: &[u8], run_id: &str) -> Option<Reason> {
+    let Ok(value) = parse_strict(bytes, Limits { bytes: bytes.len(), ..Limits::DOCUMENT }) else {
+        return Some(Reason::DocumentInvalid);
+    };
+    let names = (&value["schema_id"], &value["schema_version"]);
+    if names != (&D::SCHEMA_ID.into(), &schema::VERSION.into()) || D::deserialize(&value).is_err() {
+        return Some(Reason::DocumentInvalid);
+    }
+    (value["run_id"] != run_id).then_some(Reason::RunMismatch)
 }
 
 impl Document for Manifest {

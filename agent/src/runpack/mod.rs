@@ -4,7 +4,7 @@
 //! and [`Runpack`] reads them. Everything streams: memory does not grow with the length of a session, but for some
 //! bytes per distinct decision.
 
-mod archive;
+pub(crate) mod archive;
 mod check;
 mod derive;
 mod diff;
@@ -19,7 +19,7 @@ mod replay;
 mod report;
 mod unfinished;
 mod verify;
-mod write;
+pub(crate) mod write;
 
 pub use archive::ArchiveLimits;
 pub use diff::{ChangedDecision, DecisionDiff, DecisionKey, Diff, Outcome, Privacy, diff};

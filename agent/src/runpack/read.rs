@@ -266,6 +266,14 @@ impl Runpack {
         self.lines(TRACES, each)
     }
 
+    /// Hands the lines of the journal to `each`, for who needs a part of each only.
+    pub(crate) fn journal_lines(
+        &mut self,
+        each: impl FnMut(&[u8]) -> Result<(), serde_json::Error>,
+    ) -> Result<(), ReadError> {
+        self.lines(JOURNAL, each)
+    }
+
     /// Hands the decisions of a session to `each`, in the order of their first occurrence.
     ///
     /// # Errors

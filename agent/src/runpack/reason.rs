@@ -43,6 +43,7 @@ reasons! {
     HashMismatch = "hash_mismatch", "The contents of a file are not those that the manifest declares.";
     ManifestInvalid = "manifest_invalid", "The manifest is not a canonical manifest of this generation.";
     ManifestDigestMismatch = "manifest_digest_mismatch", "The manifest's digest of itself is wrong.";
+    DocumentInvalid = "document_invalid", "A document is not strict JSON, or not one of this generation.";
     SignatureMissing = "signature_missing", "A signature is required and there is none.";
     SignatureInvalid = "signature_invalid", "A signature of the manifest does not hold.";
     KeyMismatch = "key_mismatch", "The evidence is signed by another key than the trusted one, or by several.";

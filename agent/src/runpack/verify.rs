@@ -16,13 +16,14 @@ use zip::ZipArchive;
 
 use super::archive::{ArchiveLimits, Layout, Positioned, ScanError, Unpacked, scan};
 use super::check::{Findings, JournalCheck, JournalFacts, JournalLines, TraceCheck, TraceRules, Traces};
+use super::document::generation_reason;
 use super::lines::{Batch, each_batch};
 use super::manifest::{
-    COVERAGE, INTENTS, JOURNAL, JOURNAL_DIGEST, MANIFEST, Manifest, REFERENCE_FILES, RESULTS, RUN,
+    COVERAGE, INTENTS, JOURNAL, JOURNAL_DIGEST, MANIFEST, Manifest, REFERENCE_FILES, REFS, RESULTS, RUN,
     SESSION_FILES, TRACES, digests,
 };
 use super::reason::Reason;
-use super::record::{Run, UNFINISHED};
+use super::record::{Refs, Run, UNFINISHED};
 use super::report::{ExecEvidence, HashMismatch, SignatureStatus, VerifyReport};
 use crate::schema;
 use crate::sign::{Digest, Limits, SignatureError, VerifyKey, canonical, parse_strict};
@@ -141,19 +142,8 @@ struct Verifier<'a> {
 }
 
 impl Verifier<'_> {
-    /// Whether the unpacker sees the same entries as the strict scan.
-    fn agrees(&self, archive: &mut Unpacker<'_>) -> bool {
-        let entries = &self.layout.entries;
-        archive.len() == entries.len()
-            && entries.iter().enumerate().all(|(at, entry)| {
-                archive
-                    .by_index_raw(at)
-                    .is_ok_and(|it| it.name_raw() == entry.name.as_bytes() && it.size() == entry.size)
-            })
-    }
-
     fn contents(&mut self, file: &File, archive: &mut Unpacker<'_>) {
-        if !self.agrees(archive) {
+        if !self.layout.agrees(archive) {
             self.found.add(Reason::MalformedArchive, "directory");
             return;
         }
@@ -175,7 +165,7 @@ impl Verifier<'_> {
 
         let mut actual = BTreeMap::new();
         let mut bodies = BTreeMap::new();
-        for name in [COVERAGE, JOURNAL_DIGEST, RUN] {
+        for name in [COVERAGE, JOURNAL_DIGEST, REFS, RUN] {
             if let Some((bytes, digest)) = self.document(archive, name) {
                 actual.insert(name.to_owned(), digest);
                 bodies.insert(name, bytes);
@@ -185,11 +175,15 @@ impl Verifier<'_> {
             self.session((file, archive), &manifest.run_id, key.as_ref(), &mut actual, &bodies);
         }
         self.check_run(&manifest, bodies.get(RUN).map(Vec::as_slice));
+        if let Some(reason) = bodies.get(REFS).and_then(|it| generation_reason::<Refs>(it, &manifest.run_id))
+        {
+            self.found.add(reason, REFS);
+        }
         self.hashes(archive, &files, actual);
     }
 
     fn has_entry(&self, name: &str) -> bool {
-        self.layout.entries.iter().any(|entry| entry.name == name)
+        self.layout.has(name)
     }
 
     fn missing(&mut self, name: &str) {
@@ -228,7 +222,9 @@ impl Verifier<'_> {
     fn manifest(&mut self, bytes: &[u8]) -> Option<(Manifest, Digest)> {
         let limits = Limits { bytes: bytes.len(), depth: 16 };
         let entries = self.options.limits.entries;
-        let parsed = parse_strict(bytes, limits).ok().filter(Value::is_object).and_then(|value| {
+        // What declares more than there can be is not worth bringing into canonical form.
+        let few = |value: &Value| value["files"].as_array().is_some_and(|files| files.len() <= entries);
+        let parsed = parse_strict(bytes, limits).ok().filter(few).and_then(|value| {
             let canonical = canonical(&value).ok()? == bytes;
             let manifest: Manifest = serde_json::from_value(value.clone()).ok()?;
             let names: BTreeSet<_> = manifest.files.iter().map(|file| &*file.path).collect();
@@ -421,11 +417,8 @@ impl Verifier<'_> {
 
     fn check_run(&mut self, manifest: &Manifest, bytes: Option<&[u8]>) {
         let Some(bytes) = bytes else { return };
-        let limits = Limits { bytes: bytes.len(), depth: 16 };
-        let run =
-            parse_strict(bytes, limits).ok().and_then(|value| serde_json::from_value::<Run>(value).ok());
-        if run.is_none_or(|run| run.run_id != manifest.run_id) {
-            self.found.add(Reason::RunMismatch, RUN);
+        if let Some(reason) = generation_reason::<Run>(bytes, &manifest.run_id) {
+            self.found.add(reason, RUN);
         }
     }
 

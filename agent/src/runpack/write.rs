@@ -118,7 +118,8 @@ impl Entry<'_> {
     }
 }
 
-fn options() -> SimpleFileOptions {
+/// How every entry of an archive is written.
+pub(crate) fn options() -> SimpleFileOptions {
     SimpleFileOptions::default()
         .compression_method(CompressionMethod::Deflated)
         .compression_level(Some(6))

@@ -46,17 +46,34 @@ pub struct SideEvidence(BTreeMap<String, Attached>);
 
 /// Of a trace record, what the signal needs. Ids are text here: other producers name traces as they like.
 #[derive(Deserialize)]
-struct Trace {
+pub(super) struct TraceFacts {
     #[serde(default)]
     correlation_id: String,
     #[serde(default)]
-    trace_id: String,
+    pub(super) trace_id: String,
+    #[serde(default)]
+    pub(super) tool_name: String,
+    #[serde(default)]
+    pub(super) intent_digest: String,
     #[serde(default)]
     run_id: String,
     #[serde(default)]
-    verdict: String,
+    pub(super) verdict: String,
     #[serde(default)]
-    violations: Option<Vec<String>>,
+    pub(super) violations: Option<Vec<String>>,
+}
+
+impl TraceFacts {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, EvidenceError> {
+        document(bytes, schema::TRACE)
+    }
+
+    /// Returns the run that the record names. The reference's records have no field for it, so it is looked for where
+    /// callers put it; ours is additive.
+    pub(super) fn run_id(&self) -> Option<&str> {
+        let named = Some(self.run_id.trim()).filter(|id| !id.is_empty());
+        named.or_else(|| run_id_in(&self.correlation_id)).or_else(|| run_id_in(&self.trace_id))
+    }
 }
 
 #[derive(Deserialize)]
@@ -89,12 +106,8 @@ impl SideEvidence {
     ///
     /// Fails if the bytes are something else.
     pub fn add_trace(&mut self, bytes: &[u8]) -> Result<(), EvidenceError> {
-        let trace: Trace = document(bytes, schema::TRACE)?;
-        // The reference's records carry no run id, so it is looked for where callers put it; ours is additive.
-        let named = Some(trace.run_id.trim()).filter(|id| !id.is_empty());
-        let run_id =
-            named.or_else(|| run_id_in(&trace.correlation_id)).or_else(|| run_id_in(&trace.trace_id));
-        let Some(run_id) = run_id else { return Ok(()) };
+        let trace = TraceFacts::parse(bytes)?;
+        let Some(run_id) = trace.run_id() else { return Ok(()) };
         let attached = self.0.entry(run_id.to_owned()).or_default();
         attached.traces += 1;
         let verdict = trace.verdict.trim();

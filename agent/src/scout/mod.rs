@@ -10,12 +10,16 @@ mod driver;
 mod evidence;
 mod family;
 mod fingerprint;
+mod inventory;
 mod observe;
 mod sensitivity;
 mod session;
+mod top;
 
 pub use driver::{Fixture, Suggestion};
 pub use evidence::{EvidenceError, SideEvidence};
 pub use family::{Family, Issue, Risk, SignalReport};
 pub use fingerprint::{Facts, Kind, RunFingerprint};
+pub use inventory::{Changed, Coverage, Inventory, Item, Snapshot, SnapshotDiff, SnapshotError};
 pub use observe::{ObserveError, RunObservation, observe, observe_all};
+pub use top::{MAX_TOP, TopAction, TopActions, TopReport};

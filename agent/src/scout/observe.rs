@@ -51,21 +51,26 @@ pub struct RunObservation {
     pub(super) fixtures: Vec<Fixture>,
 }
 
+/// Opens a runpack that is as it was sealed.
+pub(super) fn open_sealed(path: &Path) -> Result<(Runpack, String), ObserveError> {
+    let report = verify_seal(path, &VerifyOptions::default())?;
+    if !report.ok() {
+        return Err(ObserveError::Broken(report.findings));
+    }
+    Ok((Runpack::open(path)?, report.run_id))
+}
+
 /// Reads one runpack.
 ///
 /// # Errors
 ///
 /// Fails if it cannot be read, does not hold, or has an unexpected shape.
 pub fn observe(path: &Path, side: &SideEvidence) -> Result<RunObservation, ObserveError> {
-    let report = verify_seal(path, &VerifyOptions::default())?;
-    if !report.ok() {
-        return Err(ObserveError::Broken(report.findings));
-    }
-    let mut runpack = Runpack::open(path)?;
-    let attached = side.of(&report.run_id);
+    let (mut runpack, run_id) = open_sealed(path)?;
+    let attached = side.of(&run_id);
     let source = path.display().to_string();
     let mut observation = if runpack.is_session() {
-        session(&mut runpack, report.run_id, source, &attached)?
+        session(&mut runpack, run_id, source, &attached)?
     } else {
         let mut run = NamedRun::default();
         runpack.each_intent(|intent| run.intent(&intent.tool_name))?;
@@ -73,7 +78,7 @@ pub fn observe(path: &Path, side: &SideEvidence) -> Result<RunObservation, Obser
         run.refs(&runpack.refs()?);
         let (facts, weights) = run.finish(&attached);
         RunObservation {
-            entry: RunFingerprint::new(report.run_id, facts.fingerprint()?, facts, source),
+            entry: RunFingerprint::new(run_id, facts.fingerprint()?, facts, source),
             severity: weights.score(),
             weights: None,
             stopped: false,

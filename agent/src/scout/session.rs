@@ -30,11 +30,11 @@ const MANY: &str = "*";
 /// Of a session's trace record, what the signal needs.
 #[derive(Debug, Deserialize)]
 pub(super) struct Decided {
-    tool_name: String,
-    intent_digest: Digest,
+    pub(super) tool_name: String,
+    pub(super) intent_digest: Digest,
     verdict: Verdict,
     #[serde(default)]
-    violations: Vec<String>,
+    pub(super) violations: Vec<String>,
     #[serde(default)]
     reason_codes: Vec<String>,
     #[serde(default)]
@@ -43,12 +43,12 @@ pub(super) struct Decided {
     enforced: Option<bool>,
     #[serde(default)]
     simulated_verdict: Option<Verdict>,
-    target: Option<TraceTarget>,
+    pub(super) target: Option<TraceTarget>,
 }
 
 impl Decided {
     /// Returns what the policy said, carried out or not: the cause is the same.
-    fn judged(&self) -> Verdict {
+    pub(super) fn judged(&self) -> Verdict {
         self.simulated_verdict.unwrap_or(self.verdict)
     }
 }
@@ -229,7 +229,9 @@ fn collapsed(names: BTreeSet<String>) -> BTreeSet<String> {
             }
         }
         for (parent, group) in groups.into_iter().filter(|(_, group)| group.len() > SIBLINGS) {
-            told.retain(|name, _| group.binary_search(name).is_err());
+            for name in &group {
+                told.remove(name);
+            }
             told.insert(parent, true);
         }
     }

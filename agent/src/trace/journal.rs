@@ -5,11 +5,13 @@
 //! nothing was changed, removed or inserted before a known head; the head itself is only proven by the signed manifest.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::marker::PhantomData;
 use std::path::Path;
 
-use serde::de::Error as _;
+use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::circumstances::Circumstances;
@@ -131,15 +133,45 @@ impl Totals {
 
 impl<'de> Deserialize<'de> for Totals {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let map: BTreeMap<String, BTreeMap<String, Decimal>> = Deserialize::deserialize(deserializer)?;
+        let map: Distinct<Distinct<Decimal>> = Deserialize::deserialize(deserializer)?;
         let mut totals = Self::default();
-        for (class, verdicts) in map {
+        for (class, verdicts) in map.0 {
             let class: EndpointClass = class.parse().map_err(D::Error::custom)?;
-            for (verdict, count) in verdicts {
+            for (verdict, count) in verdicts.0 {
                 totals.add(class, verdict.parse().map_err(D::Error::custom)?, count.0);
             }
         }
         Ok(totals)
+    }
+}
+
+/// An object whose keys are distinct; of a plain map, the last of two equal keys would win.
+struct Distinct<T>(BTreeMap<String, T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Distinct<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fill<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fill<T> {
+            type Value = Distinct<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Distinct<T>, A::Error> {
+                let mut map = BTreeMap::new();
+                while let Some((key, value)) = entries.next_entry::<String, T>()? {
+                    if map.contains_key(&key) {
+                        return Err(A::Error::custom(format_args!("duplicate key {key:?}")));
+                    }
+                    map.insert(key, value);
+                }
+                Ok(Distinct(map))
+            }
+        }
+
+        deserializer.deserialize_map(Fill(PhantomData))
     }
 }
 

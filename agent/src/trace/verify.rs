@@ -49,6 +49,23 @@ pub enum TraceError {
     Signature(#[from] SignatureError),
 }
 
+impl TraceError {
+    /// Returns the stable code of what is wrong.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Parse(error) => error.code(),
+            Self::Shape(_) => "wrong_shape",
+            Self::Schema { .. } => "wrong_generation",
+            Self::Form => "not_canonical",
+            Self::Canon(_) => "not_json",
+            Self::TraceId { .. } => "id_mismatch",
+            Self::Unsigned => "signature_missing",
+            Self::Signature(_) => "signature_invalid",
+        }
+    }
+}
+
 fn check_names(record: &TraceRecord) -> Result<(), TraceError> {
     if record.schema_id != schema::TRACE || record.schema_version != schema::VERSION {
         let (id, version) = (record.schema_id.clone(), record.schema_version.clone());

@@ -451,6 +451,31 @@ fn parts_of_another_session() {
     assert!(report(&other).has(Reason::RunMismatch));
 }
 
+#[test]
+fn documents_of_another_kind_or_generation() {
+    for (name, from, to) in [
+        ("run.json", "\"1.0.0\"", "\"2.0.0\""),
+        ("run.json", "gait.runpack.run", "gait.runpack.ran"),
+        ("run.json", "{\"created_at\"", "{\"run_id\":\"run_test\",\"created_at\""),
+        ("refs.json", "\"1.0.0\"", "\"2.0.0\""),
+        ("refs.json", "\"receipts\":[]", "\"receipts\":{}"),
+        ("refs.json", "\"receipts\":[]", "\"receipts\":NaN"),
+    ] {
+        let changed = inside(|entries| {
+            let text = String::from_utf8(body(entries, name).clone()).unwrap();
+            assert!(text.contains(from), "{name} {from}");
+            *body(entries, name) = text.replacen(from, to, 1).into_bytes();
+        });
+        assert!(changed.has(Reason::DocumentInvalid), "{name} {to}");
+        assert_eq!(changed.findings.len(), 1, "{name} {to}");
+    }
+    let changed = inside(|entries| {
+        let text = String::from_utf8(body(entries, "refs.json").clone()).unwrap();
+        *body(entries, "refs.json") = text.replace("run_test", "run_other").into_bytes();
+    });
+    assert!(changed.has(Reason::RunMismatch));
+}
+
 /// Every byte before and after the contents is accounted for, too.
 #[test]
 fn a_changed_byte_anywhere_in_headers() {

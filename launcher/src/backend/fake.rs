@@ -12,11 +12,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use gait_agent::action::{Action, Host, Object};
 use gait_agent::endpoint::Operation;
-use gait_agent::gate::{Decision, Limit};
+use gait_agent::gate::Decision;
 use gait_agent::policy::CompiledPolicy;
 
 use super::feed::Feed;
-use super::limits::Limits;
+use super::rate::Rate;
 use super::seccomp::judge::{Caller, Judge};
 use super::seccomp::supervisor::Stop;
 use super::{Backend, BackendKind, Next, Pause, StartError};
@@ -75,8 +75,6 @@ pub enum Step {
     Held(Vec<Deed>),
     /// A held call that this backend never lets happen.
     Refused(Deed),
-    /// A held call that would make more processes than the policy grants.
-    OneTooMany(Deed),
     /// The kernel let an action happen, or not, by rules it was given beforehand; told afterwards.
     Decided {
         /// The action.
@@ -182,11 +180,6 @@ impl Stage {
                     let refused = self.judge.refuse(caller(), &deed.action(), &mut self.message);
                     answer = Some(answered(refused));
                 }
-                Step::OneTooMany(deed) => {
-                    let actions = [deed.action()];
-                    let beyond = self.judge.exceed(caller(), &actions, Limit::Processes, &mut self.message);
-                    answer = Some(answered(beyond));
-                }
                 Step::Decided { deed, like } => {
                     let decision = self.judge.decide(&like.action());
                     self.aside(Aside::Decided(deed, decision));
@@ -260,7 +253,7 @@ impl Backend for Fake {
                 simulate: self.simulate,
                 events: Mutex::new(producer),
                 desk: Desk::new(None),
-                limits: Limits::new(self.policy.exec().limits, None),
+                rate: self.policy.exec().limits.actions_per_second.map(Rate::new),
             },
             asides: Arc::clone(&asides),
             status: status_end,

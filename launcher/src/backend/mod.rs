@@ -8,7 +8,7 @@
 pub(crate) mod fake;
 pub(crate) mod feed;
 pub(crate) mod floor;
-pub(crate) mod limits;
+pub(crate) mod rate;
 pub(crate) mod seccomp;
 
 use std::fmt;

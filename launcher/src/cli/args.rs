@@ -49,6 +49,12 @@ pub enum Command {
     /// Judges tool calls.
     #[command(subcommand)]
     Gate(GateCommand),
+    /// Packs evidence for audits, and checks such packs.
+    #[command(subcommand)]
+    Guard(super::guard::GuardCommand),
+    /// Packs the evidence of an incident.
+    #[command(subcommand)]
+    Incident(super::guard::IncidentCommand),
     /// Makes and checks signing keys.
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -57,6 +63,9 @@ pub enum Command {
     /// Checks, tries and starts policies.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Ranks what many runs did.
+    #[command(subcommand)]
+    Report(super::report::ReportCommand),
     /// Turns runs into regression tests, and grades them.
     #[command(subcommand)]
     Regress(super::regress::RegressCommand),
@@ -434,7 +443,7 @@ impl SigningKeyArgs {
 }
 
 /// Parses a duration as the contract's callers write it: numbers with a unit, one after the other, `1h30m`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a duration such as 15m or 1h30m");
     let mut rest = text;
     let mut nanos = 0.0_f64;

@@ -10,8 +10,8 @@ use super::args::{self, Cli, Command, GateCommand, KeysCommand, PolicyCommand, R
 use super::error::{CliError, ErrorCode};
 use super::output::{Answer, Format, Output, correlation_id, envelope};
 use super::{
-    approve, demo, doctor, exec, gate, keys, migrate, policy, policy_fmt, policy_simulate, regress, run,
-    run_seal, scout, trace, verify, version, why,
+    approve, demo, doctor, exec, gate, guard, inventory, keys, migrate, policy, policy_fmt, policy_simulate,
+    regress, report, run, run_seal, scout, trace, verify, version, why,
 };
 
 /// What a verb may know of its call besides its own arguments.
@@ -65,6 +65,9 @@ fn dispatch(cli: Cli, call: &Call) -> Result<Answer, CliError> {
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Exec(args) => exec::exec(&args, call.format == Format::Json),
         Command::Gate(GateCommand::Eval(args)) => gate::eval(&args, call),
+        Command::Guard(guard::GuardCommand::Pack(args)) => guard::pack(&args),
+        Command::Guard(guard::GuardCommand::Verify(args)) => guard::verify(args),
+        Command::Incident(guard::IncidentCommand::Pack(args)) => guard::incident(&args),
         Command::Keys(KeysCommand::Init(args)) => keys::init(&args),
         Command::Migrate(args) => migrate::migrate(&args),
         Command::Keys(KeysCommand::Rotate(args)) => keys::rotate(&args),
@@ -74,6 +77,7 @@ fn dispatch(cli: Cli, call: &Call) -> Result<Answer, CliError> {
         Command::Policy(PolicyCommand::Simulate(args)) => policy_simulate::simulate(&args),
         Command::Policy(PolicyCommand::Test(args)) => policy::test(&args),
         Command::Policy(PolicyCommand::Validate(args)) => policy::validate(&args),
+        Command::Report(report::ReportCommand::Top(args)) => report::top(&args),
         Command::Run(RunCommand::Diff(args)) => run::diff(&args),
         Command::Regress(command) => regress::regress(&command),
         Command::Run(RunCommand::Inspect(args)) => run::inspect(&args),
@@ -81,6 +85,8 @@ fn dispatch(cli: Cli, call: &Call) -> Result<Answer, CliError> {
         Command::Run(RunCommand::Record(args)) => run::record(&args),
         Command::Run(RunCommand::Reduce(args)) => run::reduce(&args),
         Command::Run(RunCommand::Replay(args)) => run::replay(&args),
+        Command::Scout(scout::ScoutCommand::Diff(args)) => inventory::diff(&args),
+        Command::Scout(scout::ScoutCommand::Snapshot(args)) => inventory::snapshot(&args),
         Command::Scout(scout::ScoutCommand::Signal(args)) => scout::signal(&args),
         Command::Run(RunCommand::Seal(args)) => run_seal::seal(&args),
         Command::Trace(TraceCommand::Verify(args)) => trace::verify(args),

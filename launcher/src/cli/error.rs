@@ -133,6 +133,7 @@ impl ErrorCode {
             _ = writeln!(page, "| {exit} | `{code}` | `{category}` | {retryable} | {meaning} | {hint} |");
         }
         page.push_str(PAGE_TAIL);
+        page.push_str(&super::bad_input::section());
         page
     }
 }
@@ -228,6 +229,14 @@ impl CliError {
         text
     }
 
+    /// Returns why an input is bad, as a stable code; `None` if no input is to blame.
+    #[must_use]
+    pub fn reason_code(&self) -> Option<&'static str> {
+        // Elsewhere a file that is not there is no input.
+        let judges_inputs = matches!(self.code, ErrorCode::InvalidInput | ErrorCode::VerificationFailed);
+        self.source.as_deref().filter(|_| judges_inputs).and_then(|source| super::bad_input::reason(source))
+    }
+
     /// Returns the hints as one line.
     #[must_use]
     pub fn hint_text(&self) -> String {
@@ -257,7 +266,8 @@ impl From<InvalidRunId> for CliError {
 
 impl From<RunpackNotFound> for CliError {
     fn from(error: RunpackNotFound) -> Self {
-        Self::input(error.to_string()).hint("name a run below ./gait-out, or the path of a .zip")
+        Self::caused(ErrorCode::InvalidInput, error)
+            .hint("name a run below ./gait-out, or the path of a .zip")
     }
 }
 

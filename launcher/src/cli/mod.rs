@@ -3,6 +3,7 @@
 //! Every verb is a function from its arguments to [`Answer`] or [`CliError`]; this module alone writes them.
 
 pub mod args;
+mod bad_input;
 pub mod error;
 pub mod output;
 
@@ -12,12 +13,15 @@ mod dispatch;
 mod doctor;
 mod exec;
 mod gate;
+mod guard;
+mod inventory;
 mod keys;
 mod migrate;
 mod policy;
 mod policy_fmt;
 mod policy_simulate;
 mod regress;
+mod report;
 mod run;
 mod run_seal;
 mod scout;

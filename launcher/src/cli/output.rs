@@ -204,6 +204,9 @@ pub fn envelope(mut fields: Map<String, Value>, correlation_id: &str, error: Opt
         fields.insert("error".to_owned(), error.text().into());
         fields.insert("error_code".to_owned(), error.code.as_str().into());
         fields.insert("error_category".to_owned(), error.code.category().into());
+        if let Some(reason) = error.reason_code() {
+            fields.insert("reason_code".to_owned(), reason.into());
+        }
         fields.insert("retryable".to_owned(), error.code.is_retryable().into());
         fields.insert("hint".to_owned(), error.hint_text().into());
     }

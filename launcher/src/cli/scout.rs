@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use gait_agent::scout::{ObserveError, RunObservation, SideEvidence, SignalReport, observe_all};
+use gait_agent::scout::{ObserveError, SideEvidence, SignalReport, observe_all};
 use serde::Serialize;
 
 use super::output::one_line;
@@ -14,15 +14,19 @@ use crate::input;
 use crate::run_id::find_runpack;
 
 /// A trace or a regression result is a document that a tool hands in.
-const EVIDENCE_BYTES: u64 = 8 << 20;
+pub(super) const EVIDENCE_BYTES: u64 = 8 << 20;
 /// How many of the inputs that cannot be used are named.
 const NAMED_FAILURES: usize = 5;
 
 /// `gait scout …`.
 #[derive(Debug, Subcommand)]
 pub enum ScoutCommand {
+    /// Says how two inventories differ; exit 2 if they do.
+    Diff(super::inventory::ScoutDiff),
     /// Groups runs into families of one cause, ranks them, and says what to do next.
     Signal(ScoutSignal),
+    /// Takes an inventory of the tools that sources define and of the tool servers that configurations name.
+    Snapshot(super::inventory::ScoutSnapshot),
 }
 
 /// Arguments of `gait scout signal`.
@@ -143,7 +147,7 @@ fn runpacks_in(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
 }
 
 /// Reads traces and regression results.
-pub(super) fn side_evidence(traces: &[PathBuf], regress: &[PathBuf]) -> Result<SideEvidence, CliError> {
+fn side_evidence(traces: &[PathBuf], regress: &[PathBuf]) -> Result<SideEvidence, CliError> {
     let mut side = SideEvidence::default();
     // Each file once, as each runpack.
     for path in traces.iter().collect::<BTreeSet<_>>() {
@@ -160,10 +164,10 @@ pub(super) fn side_evidence(traces: &[PathBuf], regress: &[PathBuf]) -> Result<S
 }
 
 /// A report over some of the runs would be taken for one over all, so one bad input fails it; all are named.
-fn all_or_none(
+pub(super) fn all_or_none<T>(
     paths: &[PathBuf],
-    results: Vec<Result<RunObservation, ObserveError>>,
-) -> Result<Vec<RunObservation>, CliError> {
+    results: Vec<Result<T, ObserveError>>,
+) -> Result<Vec<T>, CliError> {
     let total = results.len();
     let mut runs = Vec::with_capacity(total);
     let mut failures = Vec::new();

@@ -89,60 +89,28 @@ fn reap(root: u32, status: &OwnedFd) -> bool {
     ended
 }
 
-/// One process in a look at `/proc`.
-#[derive(Debug, Clone, Copy)]
-struct Seen {
-    pid: u32,
-    parent: u32,
-    threads: u64,
-}
-
-impl Seen {
-    fn of(pid: u32) -> Option<Self> {
-        let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-        let after = stat.get(stat.iter().rposition(|&b| b == b')')? + 2..)?;
-        // proc_pid_stat(5): state, ppid, ... and num_threads, the 20th of all fields.
-        let mut fields = std::str::from_utf8(after).ok()?.split(' ').skip(1);
-        let parent = fields.next()?.parse().ok()?;
-        let threads = fields.nth(15)?.parse().ok()?;
-        Some(Self { pid, parent, threads })
-    }
-}
-
-/// Looks at every process once.
-fn processes() -> Vec<Seen> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| Seen::of(entry.file_name().to_str()?.parse().ok()?)).collect()
-}
-
-fn below(ancestor: u32, all: &[Seen]) -> Vec<Seen> {
-    let mut found: Vec<Seen> = Vec::new();
-    let mut next = 0;
-    let mut at = ancestor;
-    loop {
-        found.extend(all.iter().filter(|seen| seen.parent == at));
-        let Some(seen) = found.get(next) else { return found };
-        at = seen.pid;
-        next += 1;
-    }
-}
-
 /// Returns every descendant of a process, by one look at `/proc`.
 pub(crate) fn descendants(ancestor: u32) -> Vec<u32> {
-    below(ancestor, &processes()).iter().map(|seen| seen.pid).collect()
-}
-
-/// Counts the processes and threads below a process; those that have ended and are not waited for yet count too.
-pub(crate) fn population(ancestor: u32) -> u64 {
-    let mut all = processes();
-    let pids: rustc_hash::FxHashSet<u32> = all.iter().map(|seen| seen.pid).collect();
-    // Where the parent ended during the look, its children have another by now, whom the look has seen.
-    for seen in all.iter_mut().filter(|seen| !pids.contains(&seen.parent)) {
-        if let Some(now) = Seen::of(seen.pid) {
-            *seen = now;
-        }
+    let parents: Vec<(u32, u32)> = std::fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter_map(|pid: u32| {
+            let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+            let after = stat.get(stat.iter().rposition(|&b| b == b')')? + 2..)?;
+            let parent = std::str::from_utf8(after).ok()?.split(' ').nth(1)?.parse().ok()?;
+            Some((pid, parent))
+        })
+        .collect();
+    let mut found = vec![ancestor];
+    let mut next = 0;
+    while let Some(&at) = found.get(next) {
+        found.extend(parents.iter().filter(|(_, parent)| *parent == at).map(|(pid, _)| *pid));
+        next += 1;
     }
-    below(ancestor, &all).iter().map(|seen| seen.threads).sum()
+    found.remove(0);
+    found
 }
 
 /// Kills everything below the calling process until nothing is left. Processes that fork meanwhile are caught in the next

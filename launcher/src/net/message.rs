@@ -324,5 +324,8 @@ fn answer_addresses(reply: &[u8], name: &str) -> Option<Vec<(IpAddr, u32)>> {
     Some(found)
 }
 
+#[cfg(any(test, fuzzing))]
+#[expect(clippy::panic, reason = "a body of a fuzz target fails by panicking")]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@
 //! [`upstream`] asks the real name servers, [`addresses`] remembers what they answered.
 
 mod addresses;
-mod message;
+pub(crate) mod message;
 pub(crate) mod resolv_conf;
 pub(crate) mod resolver;
 mod upstream;

@@ -8,6 +8,7 @@
 pub(crate) mod affinity;
 pub(crate) mod credentials;
 pub(crate) mod fs;
+pub(crate) mod ipc;
 pub(crate) mod memory;
 pub(crate) mod notify;
 pub(crate) mod process;

@@ -151,9 +151,17 @@ pub struct PresentedToken {
 ///
 /// Fails if it cannot be read or is no token.
 pub fn read(path: &Path) -> Result<PresentedToken, TokenError> {
-    let bytes = input::read("approval token", path, TOKEN_BYTES)?;
+    parse(&input::read("approval token", path, TOKEN_BYTES)?, path)
+}
+
+/// Reads a token; `path` is where it came from.
+///
+/// # Errors
+///
+/// Fails if it is no token.
+pub fn parse(bytes: &[u8], path: &Path) -> Result<PresentedToken, TokenError> {
     let shown = || path.display().to_string();
-    let mut value = parse_strict(&bytes, Limits::DOCUMENT)
+    let mut value = parse_strict(bytes, Limits::DOCUMENT)
         .map_err(|source| TokenError::Parse { path: shown(), source })?;
     let token = serde_json::from_value(value.clone())
         .map_err(|source| TokenError::Shape { path: shown(), source })?;

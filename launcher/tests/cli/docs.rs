@@ -140,13 +140,11 @@ fn wrong(command: &[String]) -> Option<String> {
             {
                 return Some(format!("`{}` has no -{short}", named(verb)));
             }
-        } else if verb.has_subcommands() {
-            let Some(next) = verb.find_subcommand(word) else {
-                return Some(format!("`{}` has no verb {word}", named(verb)));
-            };
+        } else if let Some(next) = verb.find_subcommand(word) {
             verb = next;
         } else if verb.get_positionals().next().is_none() {
-            return Some(format!("`{}` takes no {word}", named(verb)));
+            let what = if verb.has_subcommands() { "has no verb" } else { "takes no" };
+            return Some(format!("`{}` {what} {word}", named(verb)));
         }
     }
     None

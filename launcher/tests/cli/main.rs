@@ -5,13 +5,17 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot set up its case has to fail")]
 
+mod bad_input;
 mod base;
 mod docs;
 mod evidence;
 mod gate;
+mod guard;
+mod inventory;
 mod keys;
 mod policy;
 mod receipt;
+mod regress;
 mod run;
 mod sandbox;
 mod schemas;

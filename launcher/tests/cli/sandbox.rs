@@ -80,6 +80,22 @@ impl Sandbox {
         self.log_answer(&answered.0, &answered.1)
     }
 
+    /// Runs `gait` with at most so many KiB of address space; an allocation beyond that ends it.
+    pub(crate) fn gait_within(&self, kib: u64, words: &[&str]) -> Answered {
+        let done = Command::new("/bin/sh")
+            .args(["-c", &format!("ulimit -v {kib}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_gait")])
+            .args(words)
+            .env_clear()
+            .envs(self.env.iter().cloned())
+            .current_dir(self.root.path())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let stdout = String::from_utf8(done.stdout).unwrap();
+        let exit = done.status.code().unwrap_or_else(|| panic!("{words:?}: {:?}", done.status));
+        Answered { exit, stdout }
+    }
+
     fn log_answer(&mut self, answered: &Answered, stderr: &str) -> Answered {
         let root = self.root.path().to_str().unwrap().to_owned();
         _ = writeln!(self.log, "exit {}", answered.exit);

@@ -94,3 +94,37 @@ fn bad_inputs_of_signal_are_all_named_and_leave_no_report() {
     assert!(!sandbox.path(REPORT).exists());
     insta::assert_snapshot!(sandbox.story());
 }
+
+#[test]
+fn report_top_ranks_actions() {
+    let mut sandbox = Sandbox::new();
+    session(&sandbox, "run_a");
+    described(&sandbox, None);
+    sandbox.write(
+        "trace.json",
+        r#"{"schema_id": "gait.gate.trace", "tool_name": "tool.delete", "trace_id": "t1", "verdict": "block"}"#,
+    );
+    for line in [
+        "report top --runs run_a,run_told --limit 2",
+        "report top gait-out --traces trace.json --limit 100 --out top.json --json",
+    ] {
+        assert_eq!(sandbox.gait(line).exit, 0, "{line}");
+    }
+    let first = sandbox.read("top.json");
+    assert_eq!(
+        sandbox.gait("report top run_told run_a --traces trace.json --limit 20 --out top.json").exit,
+        0
+    );
+    assert_eq!(sandbox.read("top.json"), first);
+    sandbox.write("text.zip", "text").write("empty.json", r#"{"schema_id": "gait.gate.trace"}"#);
+    for line in [
+        "report top",
+        "report top text.zip",
+        "report top --traces text.zip",
+        "report top --traces empty.json",
+        "report top run_a --limit many",
+    ] {
+        assert_eq!(sandbox.gait(line).exit, 6, "{line}");
+    }
+    insta::assert_snapshot!(sandbox.story());
+}

@@ -442,6 +442,37 @@ fn no_host_queue_can_be_removed() {
 }
 
 #[test]
+fn no_system_v_object_of_somebody_else_is_reached() {
+    let world = World::new();
+    let program = probe("escape");
+    let key = (0x6700_0000 + std::process::id()).to_string();
+    let made = world.native(&[&program, "own_sysv", "make", &key]);
+    let ids: Vec<String> =
+        ["memory", "semaphores", "queue"].map(|kind| count(&made, kind).to_string()).into();
+    let words = |what: &'static str| {
+        let mut words = vec![program.as_str(), "own_sysv", what, &key];
+        words.extend(ids.iter().map(String::as_str));
+        words
+    };
+    let mut wrong = Vec::new();
+    for what in ["find", "create", "attach", "list", "value", "receive", "remove"] {
+        world.forget_runs();
+        let outcome = world.gait(&words(what));
+        if count(&outcome, "escaped") != 0 {
+            wrong.push(format!("{what}: {outcome:?}"));
+        }
+        if what != "list" && Evidence::read(&world.runpack()).blocked().is_empty() {
+            wrong.push(format!("{what} is not recorded"));
+        }
+        // Without gait it works, so what is above proves something. The last of them removes the objects.
+        if count(&world.native(&words(what)), "escaped") != 1 {
+            wrong.push(format!("{what} proves nothing"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
 fn names_that_are_no_text_are_recorded_unmistakably() {
     let arena = Arena::new();
     arena.attack(true, "read_not_utf8", &["${ws}"]);
@@ -467,6 +498,63 @@ fn the_ground_cannot_be_changed() {
         None,
         &nothing,
     );
+}
+
+#[test]
+fn no_terminal_of_somebody_else_is_opened() {
+    use nix::fcntl::OFlag;
+    // A terminal of the test's own stands for one that somebody sits at. The policy grants all of /dev/pts.
+    let pty = nix::pty::posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).expect("a terminal");
+    nix::pty::unlockpt(&pty).expect("a terminal");
+    let name = nix::pty::ptsname_r(&pty).expect("a name");
+    let other: &[&str] = &[&name];
+    try_all(
+        &[
+            ("tty_write", other, Works),
+            ("tty_read", other, Works),
+            ("tty_dotdot", other, Works),
+            ("tty_descriptor", other, Works),
+        ],
+        None,
+        &nothing,
+    );
+    let evidence = {
+        let arena = Arena::new();
+        arena.attack(true, "tty_write", other);
+        Evidence::read(&arena.world.runpack())
+    };
+    assert!(evidence.has("block fs.write write /dev/pts/[n]"), "{:?}", evidence.records);
+    // One that the tree made itself is its own.
+    let own = Arena::new().attack(true, "tty_own", &[]);
+    assert_eq!(value(&own.stdout, "escaped"), Some("1"), "{own:?}");
+}
+
+#[test]
+fn requests_that_reach_past_their_descriptor_are_refused() {
+    try_all(
+        &[
+            (
+                "tty_inject",
+                &[],
+                Depends("since Linux 6.2 for administrators only, where it is so configured"),
+            ),
+            ("tty_inject_dirty", &[], Depends("as above")),
+            ("tty_discipline", &[], Works),
+            ("file_version", &["${ws}/keep/file"], Depends("the file system has no versions")),
+        ],
+        None,
+        &nothing,
+    );
+    for (attack, call) in [
+        ("tty_inject", "ioctl:TIOCSTI"),
+        ("tty_inject_dirty", "ioctl:TIOCSTI"),
+        ("tty_discipline", "ioctl:TIOCSETD"),
+    ] {
+        let arena = Arena::new();
+        arena.attack(true, attack, &[]);
+        let evidence = Evidence::read(&arena.world.runpack());
+        assert!(evidence.has(&format!("block other ground {call}")), "{attack}: {:?}", evidence.blocked());
+    }
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod keys;
 mod limits;
 mod races;
 mod reads;
+mod regress;
 mod scripted;
 mod seal;
 mod session;

@@ -168,6 +168,7 @@ impl Kernel {
             "autobind" => vec![host(Operation::Listen, "0.0.0.0", "0")],
             "bind_path" => vec![path(Operation::Mknod, &own(1))],
             "socket" => socket([word(1), word(2), word(3)]),
+            "sysv_own" => Vec::new(),
             "raw" => raw(word(1), word(2)),
             verb => panic!("no verb {verb}"),
         }
@@ -402,9 +403,10 @@ fn socket(words: [&str; 3]) -> Vec<Step> {
 /// Calls whose row alone says what they are. Which program stands behind a foreign pid cannot be seen from inside.
 fn raw(call: &str, whom: &str) -> Vec<Step> {
     let Some(row) = Row::of_syscall(call) else { return Vec::new() };
-    if row.id == "spawn" {
-        // The scenario's policy grants the probe itself and no more.
-        return vec![Step::OneTooMany(other(Operation::Spawn, "process"))];
+    if row.id == "sysv_ipc" {
+        // Only ids that the tree did not make are an action.
+        let foreign = !whom.is_empty();
+        return foreign.then(|| Step::Refused(other(row.operations[0], call))).into_iter().collect();
     }
     match (row.treatment, whom) {
         (Treatment::Scalar, "0") => Vec::new(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use crate::evidence::entry;
 use crate::harness::{Outcome, World, count, is_root, probe, signal, skipped, which};
 
 /// Nothing is stopped that could fail for another reason, so that what differs is gait's fault.
@@ -59,6 +60,21 @@ fn every_exit_code_comes_through() {
         assert_eq!(outcome.status.code(), Some(code), "{}", outcome.stderr);
     }
     assert_eq!(world.runpacks().len(), 256);
+}
+
+/// Also that of an exec, which is recorded by a thread that serves no calls.
+#[test]
+fn every_event_has_its_time() {
+    let world = free();
+    world.gait(&["sh", "-c", "cat /dev/null; true"]).expect_code(0);
+    let journal = entry(&world.runpack(), "journal.jsonl");
+    let times: Vec<_> = journal
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["at"].to_string())
+        .collect();
+    let (Some(first), Some(last)) = (times.first(), times.last()) else { panic!("an empty journal") };
+    assert!(times.len() > 4, "{times:?}");
+    assert!(times.iter().all(|at| first[..20] <= at[..20] && at[..20] <= last[..20]), "{times:?}");
 }
 
 #[test]

@@ -113,5 +113,6 @@ pub(super) static FAILURE: Record = Record::new(&[
         required("error_category", Text, "Its category."),
         required("retryable", Flag, "Whether trying again may help."),
         required("hint", Text, "What to do."),
+        optional("reason_code", Text, "How an input is bad: docs/exit-codes.md."),
     ],
 ]);

@@ -30,7 +30,7 @@ const fn high(argument: u32) -> u32 {
 }
 
 /// `CLONE_NEW*` of clone(2) and unshare(2): cgroup, uts, ipc, user, pid, net, mount, time.
-pub(super) const NEW_NAMESPACES: u32 = 0x7e02_0080;
+const NEW_NAMESPACES: u32 = 0x7e02_0080;
 /// `AT_EMPTY_PATH`-free open flags that make an open more than a read.
 const WRITING: u32 =
     (libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC | libc::O_APPEND | libc::O_TMPFILE)
@@ -68,8 +68,6 @@ pub(super) struct Needs {
     pub(super) credentials: bool,
     /// Hold opens that only read.
     pub(super) reads: bool,
-    /// Hold what makes processes and threads: their number is limited.
-    pub(super) processes: bool,
 }
 
 /// A run of conditions that ends in returns; appended after the test of the call's number.
@@ -188,8 +186,6 @@ fn block_of(name: &str, needs: Needs) -> Option<Block> {
         // The first argument says what kind of thing the second names; only "this process" passes.
         "setpriority" => own_process(libc::PRIO_PROCESS),
         "ioprio_set" => own_process(IOPRIO_WHO_PROCESS),
-        "clone" | "fork" | "vfork" if needs.processes => hold(),
-        "fork" | "vfork" => return None,
         "unshare" | "clone" => Block::default().load(low(0)).if_any(NEW_NAMESPACES, HOLD).ret(ALLOW),
         "personality" => HARMLESS_PERSONALITIES
             .iter()
@@ -274,7 +270,7 @@ pub(super) fn build(needs: Needs) -> Vec<libc::sock_filter> {
 mod tests {
     use super::*;
 
-    const ALL: Needs = Needs { mmap_exec: true, credentials: true, reads: true, processes: true };
+    const ALL: Needs = Needs { mmap_exec: true, credentials: true, reads: true };
 
     /// Runs the filter as the kernel would.
     fn run(program: &[libc::sock_filter], nr: u32, arch: u32, args: [u64; 6]) -> u32 {
@@ -411,14 +407,7 @@ mod tests {
             0,
             0,
         ];
-        let free = Needs { processes: false, ..ALL };
-        assert_eq!(call(free, libc::SYS_clone, flags), ALLOW);
-        for needs in [free, ALL] {
-            let wanted = if needs.processes { HOLD } else { ALLOW };
-            for call_number in [libc::SYS_clone, libc::SYS_fork, libc::SYS_vfork] {
-                assert_eq!(call(needs, call_number, flags), wanted);
-            }
-        }
+        assert_eq!(call(ALL, libc::SYS_clone, flags), ALLOW);
         for flag in [
             libc::CLONE_NEWUSER,
             libc::CLONE_NEWNS,
@@ -426,11 +415,11 @@ mod tests {
             libc::CLONE_NEWNET,
             libc::CLONE_NEWCGROUP,
         ] {
-            assert_eq!(call(free, libc::SYS_clone, [u64::from(flag.cast_unsigned()), 0, 0, 0, 0, 0]), HOLD);
+            assert_eq!(call(ALL, libc::SYS_clone, [u64::from(flag.cast_unsigned()), 0, 0, 0, 0, 0]), HOLD);
             assert_eq!(call(ALL, libc::SYS_unshare, [u64::from(flag.cast_unsigned()), 0, 0, 0, 0, 0]), HOLD);
         }
         // CLONE_NEWTIME shares its bit with the exit signal of clone(2), which takes the low byte.
-        assert_eq!(call(free, libc::SYS_clone, [17, 0, 0, 0, 0, 0]), ALLOW);
+        assert_eq!(call(ALL, libc::SYS_clone, [17, 0, 0, 0, 0, 0]), ALLOW);
         assert_eq!(call(ALL, libc::SYS_clone3, [0; 6]), ERRNO | libc::ENOSYS.cast_unsigned());
     }
 }

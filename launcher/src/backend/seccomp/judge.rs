@@ -9,7 +9,7 @@ use gait_agent::policy::CompiledPolicy;
 
 use super::supervisor::{Stop, errno_of, lock};
 use crate::approval::Desk;
-use crate::backend::limits::{Limits, Rate};
+use crate::backend::rate::Rate;
 use crate::exec::event::{Approval, Event};
 use crate::session_config::decide;
 use crate::sys::Errno;
@@ -37,7 +37,8 @@ pub(in crate::backend) struct Judge {
     pub(in crate::backend) simulate: bool,
     pub(in crate::backend) events: Mutex<Producer>,
     pub(in crate::backend) desk: Desk,
-    pub(in crate::backend) limits: Limits,
+    /// `exec.limits.actions_per_second`.
+    pub(in crate::backend) rate: Option<Rate>,
 }
 
 impl Judge {
@@ -51,7 +52,7 @@ impl Judge {
         actions: &[Action<'_>],
         message: &mut Vec<u8>,
     ) -> Result<(), Stop> {
-        if let Some(rate) = &self.limits.rate
+        if let Some(rate) = &self.rate
             && !self.within(rate, actions)
         {
             return self.exceed(call, actions, Limit::ActionsPerSecond, message);
@@ -73,7 +74,7 @@ impl Judge {
                 if decision.verdict() == strictest {
                     *approval = self.ask(action, *decision, call.may_block).inspect_err(|_slow| {
                         // The call comes again.
-                        if let Some(rate) = &self.limits.rate {
+                        if let Some(rate) = &self.rate {
                             rate.give_back(actions.len());
                         }
                     })?;

@@ -16,6 +16,9 @@ mod resolve;
 pub(in crate::backend) mod supervisor;
 mod task;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use calls::shebang;
+
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex};
 
@@ -24,7 +27,7 @@ use gait_agent::policy::{CompiledPolicy, ReadEvidence};
 
 use crate::approval::Desk;
 use crate::backend::floor;
-use crate::backend::limits::Limits;
+use crate::backend::rate::Rate;
 use crate::exec::event::Approval;
 use crate::exec::reaper;
 use crate::exec::status::{Status, Step};
@@ -139,7 +142,6 @@ fn supervise_or_fail(supervision: Supervision, workload: &Workload, news: &Owned
         mmap_exec: policy.can_block(Operation::MmapExec),
         credentials: own_credentials().is_some(),
         reads: policy.exec().reads != ReadEvidence::Off,
-        processes: policy.exec().limits.processes.is_some(),
     };
     // Where reads are not performed on the caller's behalf, the floor must hold them to the policy.
     if policy.exec().reads != ReadEvidence::Exact && !floored && !simulate {
@@ -174,8 +176,8 @@ fn supervise_or_fail(supervision: Supervision, workload: &Workload, news: &Owned
     let Some((listener, killable)) = take_listener(&hello).at(Step::Listener)? else { return Ok(()) };
     let sync = listener.set_sync_wake_up().is_ok();
     let desk = Desk::new(approvals);
-    let limits = Limits::new(policy.exec().limits, Some(tree));
-    let judge = Judge { policy, hidden, simulate, events: Mutex::new(events), desk, limits };
+    let rate = policy.exec().limits.actions_per_second.map(Rate::new);
+    let judge = Judge { policy, hidden, simulate, events: Mutex::new(events), desk, rate };
     let shared = Shared::new(listener, judge, tree, own_credentials(), scoped, resolv_conf);
     supervisor::start(&shared).at(Step::Process)?;
     Status::Ready { floor: floored, scope: scoped, killable, sync }.send(news.as_fd());

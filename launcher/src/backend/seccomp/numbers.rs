@@ -154,8 +154,17 @@ const TABLE: &[(&str, i64)] = &[
     ("setgroups", names::setgroups),
     ("capset", names::capset),
     ("prctl", names::prctl),
-    ("fork", names::fork),
-    ("vfork", names::vfork),
+    ("shmget", names::shmget),
+    ("shmat", names::shmat),
+    ("shmctl", names::shmctl),
+    ("semget", names::semget),
+    ("semop", names::semop),
+    ("semtimedop", names::semtimedop),
+    ("semctl", names::semctl),
+    ("msgget", names::msgget),
+    ("msgsnd", names::msgsnd),
+    ("msgrcv", names::msgrcv),
+    ("msgctl", names::msgctl),
     ("fchmodat2", names::fchmodat2),
     ("setxattrat", names::setxattrat),
     ("removexattrat", names::removexattrat),
@@ -206,7 +215,7 @@ pub(super) mod names {
         lookup_dcookie = SYS_lookup_dcookie, memfd_secret = SYS_memfd_secret, mq_open = SYS_mq_open, mq_unlink = SYS_mq_unlink, umask = SYS_umask,
         setuid = SYS_setuid, setgid = SYS_setgid, setreuid = SYS_setreuid, setregid = SYS_setregid,
         setresuid = SYS_setresuid, setresgid = SYS_setresgid, setfsuid = SYS_setfsuid, setfsgid = SYS_setfsgid,
-        setgroups = SYS_setgroups, capset = SYS_capset, prctl = SYS_prctl, fork = SYS_fork, vfork = SYS_vfork, fchmodat2 = SYS_fchmodat2,
+        setgroups = SYS_setgroups, capset = SYS_capset, prctl = SYS_prctl, shmget = SYS_shmget, shmat = SYS_shmat, shmctl = SYS_shmctl, semget = SYS_semget, semop = SYS_semop, semtimedop = SYS_semtimedop, semctl = SYS_semctl, msgget = SYS_msgget, msgsnd = SYS_msgsnd, msgrcv = SYS_msgrcv, msgctl = SYS_msgctl, fchmodat2 = SYS_fchmodat2,
     }
     pub(crate) const setxattrat: i64 = 463;
     pub(crate) const removexattrat: i64 = 466;

@@ -87,6 +87,8 @@ pub(super) struct Shared {
     terminals: Mutex<rustc_hash::FxHashSet<u32>>,
     /// Ports that the kernel picked for sockets of the tree.
     picked: Mutex<rustc_hash::FxHashSet<u16>>,
+    /// System V objects that the tree made.
+    pub(super) made: calls::Made,
     /// Counts the workload's umask(2) calls.
     umasks: AtomicU64,
     /// Whether the kernel itself keeps signals inside the tree.
@@ -188,6 +190,7 @@ impl Shared {
             resolver: OnceLock::new(),
             terminals: Mutex::new(rustc_hash::FxHashSet::default()),
             picked: Mutex::new(rustc_hash::FxHashSet::default()),
+            made: calls::Made::default(),
             umasks: AtomicU64::new(0),
             signals_scoped,
             steering: RwLock::new(true),

@@ -25,6 +25,19 @@ const LISTED: usize = 200;
 /// How many of them are shown.
 pub(super) const SHOWN: usize = 20;
 
+/// What is wrong with the archive itself: in the contract's words it cannot be parsed.
+const ARCHIVE: [Reason; 9] = [
+    Reason::TruncatedArchive,
+    Reason::MalformedArchive,
+    Reason::TooManyEntries,
+    Reason::UnsafeEntryName,
+    Reason::DuplicateEntry,
+    Reason::EntriesOutOfOrder,
+    Reason::EntryTooLarge,
+    Reason::CompressionRatio,
+    Reason::EntryCorrupt,
+];
+
 /// What the graders of a fixture said.
 #[derive(Debug, Default)]
 pub(super) struct Graded {
@@ -186,12 +199,17 @@ fn chain(error: &dyn std::error::Error) -> String {
 fn codes(report: &VerifyReport) -> Vec<String> {
     let mut codes = BTreeSet::new();
     for finding in &report.findings {
-        codes.insert(match finding.reason {
-            Reason::MissingFile => (0, "missing_files"),
-            Reason::HashMismatch => (1, "hash_mismatch"),
-            Reason::ManifestInvalid | Reason::ManifestDigestMismatch => (2, "manifest_schema_invalid"),
-            other => (3, other.code()),
-        });
+        let code = match finding.reason {
+            Reason::MissingFile => "missing_files",
+            Reason::HashMismatch => "hash_mismatch",
+            Reason::ManifestInvalid | Reason::ManifestDigestMismatch => "manifest_schema_invalid",
+            reason if ARCHIVE.contains(&reason) => "runpack_parse_error",
+            _ => "schema_validation_error",
+        };
+        codes.insert((0, code));
+        if matches!(code, "runpack_parse_error" | "schema_validation_error") {
+            codes.insert((1, finding.reason.code()));
+        }
     }
     codes.into_iter().map(|(_, code)| code.to_owned()).collect()
 }

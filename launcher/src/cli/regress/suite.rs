@@ -65,7 +65,9 @@ impl Suite {
 
     /// Returns the directory of a fixture; its name was checked.
     pub(super) fn fixture_directory(&self, name: &str) -> PathBuf {
-        self.root.join(FIXTURES).join(name)
+        // Without the `./` that nobody would write.
+        let root = if self.root == Path::new(".") { Path::new("") } else { &self.root };
+        root.join(FIXTURES).join(name)
     }
 
     /// Reads a fixture.
@@ -75,7 +77,8 @@ impl Suite {
     /// It is not there, not a fixture, or says that it is another.
     pub(super) fn fixture(&self, entry: &ConfigEntry) -> Result<Fixture, CliError> {
         let shown = self.fixture_directory(&entry.name).join(FIXTURE);
-        let path = confined(&self.root, &format!("{FIXTURES}/{}/{FIXTURE}", entry.name))
+        let path = confined(&self.root, &format!("{FIXTURES}/{}", entry.name))
+            .and_then(|directory| confined(&directory, FIXTURE))
             .map_err(|error| CliError::input(format!("read fixture {}", shown.display())).because(error))?;
         let bytes = input::read("fixture", &path, DOCUMENT_BYTES)?;
         let fixture = Fixture::from_json(&bytes).map_err(|error| unusable(&shown, error))?;

@@ -657,6 +657,60 @@ static int own_queue(void) {
     return verdict(!syscall(SYS_mq_unlink, arg(1)));
 }
 
+// arg 0: what to do, arg 1: a key. `make` says the ids of three objects that somebody else uses; the others know key or ids.
+static int own_sysv(void) {
+    int key = atoi(arg(1)), make = !strcmp(arg(0), "make") ? 0600 | 01000 /* IPC_CREAT */ : 0;
+    if (make || !strcmp(arg(0), "find")) {
+        int m = syscall(SYS_shmget, key, 4096L, make), s = syscall(SYS_semget, key, 1, make), q = syscall(SYS_msgget, key, make);
+        printf("memory=%d semaphores=%d queue=%d\n", m, s, q);
+        return verdict(m >= 0 || s >= 0 || q >= 0);
+    }
+    int m = atoi(arg(2)), s = atoi(arg(3)), q = atoi(arg(4));
+    if (!strcmp(arg(0), "create")) return verdict(syscall(SYS_shmget, key, 1L, 0600 | 01000) == m || syscall(SYS_msgget, key, 01000) == q);
+    if (!strcmp(arg(0), "attach")) return verdict(syscall(SYS_shmat, m, NULL, 010000 /* SHM_RDONLY */) != -1);
+    if (!strcmp(arg(0), "list")) {
+        char data[512];
+        for (int i = 0; i < 64; i++)
+            if (syscall(SYS_shmctl, i, 13 /* SHM_STAT */, data) == m) return verdict(1);
+        return verdict(0);
+    }
+    if (!strcmp(arg(0), "value")) return verdict(syscall(SYS_semctl, s, 0, 12 /* GETVAL */, 0) >= 0);
+    if (!strcmp(arg(0), "receive")) return verdict(syscall(SYS_msgctl, q, 2 /* IPC_STAT */, text) == 0);
+    int gone = !syscall(SYS_shmctl, m, 0, NULL) + !syscall(SYS_semctl, s, 0, 0, 0) + !syscall(SYS_msgctl, q, 0, NULL);
+    return verdict(gone > 0);
+}
+
+// ---- terminals: arg 0 is the path of somebody else's
+
+static int tty_write(void) { return verdict(xopen(arg(0), O_WRONLY | O_NOCTTY) >= 0); }
+static int tty_read(void) { return verdict(xopen(arg(0), O_RDONLY | O_NOCTTY | O_NONBLOCK) >= 0); }
+static int tty_dotdot(void) { return verdict(xopen(in("/dev/pts/../pts/.//%s", strrchr(arg(0), '/') + 1), O_RDWR | O_NOCTTY) >= 0); }
+static int tty_descriptor(void) {
+    int path = xopen(arg(0), O_PATH);
+    return verdict(path >= 0 && xopen(in("/proc/self/fd/%d", path), O_RDWR | O_NOCTTY) >= 0);
+}
+
+// Makes a terminal of the probe's own, the controlling one; the tests give the probe a session without any.
+static int own_terminal(void) {
+    int unlocked = 0, number = -1, pty = xopen("/dev/ptmx", O_RDWR | O_NOCTTY);
+    if (pty < 0 || ioctl(pty, TIOCSPTLCK, &unlocked) || ioctl(pty, TIOCGPTN, &number)) return -1;
+    return xopen(in("/dev/pts/%d", number), O_RDWR);
+}
+static int tty_own(void) { return verdict(own_terminal() >= 0); }
+static int tty_inject(void) { return verdict(!syscall(SYS_ioctl, own_terminal(), TIOCSTI, "x")); }
+static int tty_inject_dirty(void) { return verdict(!syscall(SYS_ioctl, own_terminal(), 0xdead00000000L | TIOCSTI, "x")); }
+static int tty_discipline(void) {
+    int plain = 0;
+    return verdict(!syscall(SYS_ioctl, own_terminal(), TIOCSETD, &plain));
+}
+static int file_version(void) {
+    // arg 0 is a file that may be read only. The number is the one it has.
+    int fd = xopen(arg(0), O_RDONLY);
+    long version = 0;
+    if (ioctl(fd, FS_IOC_GETVERSION, &version)) return verdict(0);
+    return verdict(!syscall(SYS_ioctl, fd, 0x40087602 /* FS_IOC_SETVERSION */, &version));
+}
+
 // ---- the network: arg 0 is a blocked port on loopback, arg 1 an allowed one
 
 static int port(int i) { return atoi(arg(i)); }
@@ -831,7 +885,8 @@ static const struct { const char *name; int (*run)(void); } ATTACKS[] = {
     A(other_proc_pidfd_signal), A(other_group), A(everyone), A(other_seize), A(other_read), A(other_memory),
     A(other_environment), A(other_descriptor), A(other_descriptor_links), A(other_limit), A(other_priority),
     A(other_affinity), A(other_oom_score), A(other_owner_signal), A(own_listener), A(own_uring), A(own_user_namespace),
-    A(own_clone_namespace), A(own_clone3_namespace), A(own_setns), A(own_userfault), A(own_keyring), A(own_route), A(own_queue), A(net_fast_open),
+    A(own_clone_namespace), A(own_clone3_namespace), A(own_setns), A(own_userfault), A(own_keyring), A(own_route), A(own_queue), A(own_sysv), A(tty_write), A(tty_read), A(tty_dotdot), A(tty_descriptor),
+    A(tty_own), A(tty_inject), A(tty_inject_dirty), A(tty_discipline), A(file_version), A(net_fast_open),
     A(net_fast_open_message), A(net_fast_open_connect), A(net_mptcp), A(net_second_message), A(net_other_than_connected),
     A(net_reconnected), A(net_mapped), A(net_mapped_datagram), A(net_any_address), A(net_long_address), A(net_nonblocking),
     A(net_family_unspec_v4), A(net_passed_socket), A(unix_symlink), A(unix_relative), A(unix_magic_link), A(unix_datagram),

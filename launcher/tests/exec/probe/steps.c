@@ -209,6 +209,21 @@ static long perform(void) {
     VERB("autobind") return listening(0, 1);
     VERB("bind_path") return bind_path();
     VERB("socket") { int s = syscall(SYS_socket, (int)num(1), (int)num(2), (int)num(3)); return s < 0 ? -1 : close(s); }
+    VERB("sysv_own") {
+        // Each kind of object: made, found again by its key, used, removed.
+        int key = (int)num(1);
+        struct sembuf up = {0, 1, 0};
+        struct { long type; char text[4]; } message = {1, "abc"};
+        int m = syscall(SYS_shmget, key, 4096L, 0600 | 01000 /* IPC_CREAT */), s = syscall(SYS_semget, key, 1, 0600 | 01000);
+        int q = syscall(SYS_msgget, key, 0600 | 01000), p = syscall(SYS_shmget, 0, 4096L, 0600);
+        long at = syscall(SYS_shmat, m, NULL, 0);
+        int found = m >= 0 && syscall(SYS_shmget, key, 1L, 0) == m && syscall(SYS_semget, key, 0, 0) == s && syscall(SYS_msgget, key, 0) == q;
+        int used = at != -1 && !syscall(SYS_shmdt, at) && !syscall(SYS_semop, s, &up, 1L) && !syscall(SYS_msgsnd, q, &message, 4L, 0)
+                   && syscall(SYS_msgrcv, q, &message, 4L, 0L, 0) == 4;
+        int gone = !syscall(SYS_shmctl, m, 0 /* IPC_RMID */, NULL) + !syscall(SYS_shmctl, p, 0, NULL) + !syscall(SYS_semctl, s, 0, 0, 0)
+                   + !syscall(SYS_msgctl, q, 0, NULL);
+        return found && used && gone == 4 ? 0 : -1;
+    }
     VERB("raw") return raw(arg(1));
     fprintf(stderr, "steps: no verb %s\n", verb);
     _exit(98);
@@ -259,13 +274,6 @@ static long raw(const char *name) {
         if (child > 0) waitpid(child, NULL, 0);
         return child > 0 ? 0 : -1;
     }
-    if (!strcmp(name, "fork") || !strcmp(name, "vfork")) {
-        // The C library's vfork, because its child must not return through the parent's stack.
-        long child = name[0] == 'v' ? vfork() : syscall(SYS_fork);
-        if (child == 0) _exit(0);
-        if (child > 0) waitpid(child, NULL, 0);
-        return child > 0 ? 0 : -1;
-    }
     CALL(fsopen, NULL, 0);
     CALL(fsconfig, -1, 0, NULL, NULL, 0);
     CALL(fsmount, -1, 0, 0);
@@ -311,6 +319,17 @@ static long raw(const char *name) {
     CALL(nfsservctl, 0, NULL, NULL);
     CALL(lookup_dcookie, 0L, NULL, 0L);
     if (!strcmp(name, "memfd_secret")) return syscall(447, -1);
+    CALL(shmget, 0x67616974, 4096L, 0);
+    CALL(semget, 0x67616974, 1, 0);
+    CALL(msgget, 0x67616974, 0);
+    CALL(shmat, outsider, NULL, 0);
+    CALL(shmctl, outsider, 2 /* IPC_STAT */, NULL);
+    CALL(semop, outsider, NULL, 1L);
+    CALL(semtimedop, outsider, NULL, 1L, NULL);
+    CALL(semctl, outsider, 0, 11 /* GETPID */, 0L);
+    CALL(msgsnd, outsider, NULL, 0L, 04000 /* IPC_NOWAIT */);
+    CALL(msgrcv, outsider, NULL, 0L, 0L, 04000);
+    CALL(msgctl, outsider, 2, NULL);
     CALL(mq_open, "gait-probe", O_RDONLY, 0, NULL);
     CALL(mq_unlink, "gait-no-such-queue");
     CALL(clone3, NULL, 0L);

@@ -132,7 +132,7 @@ fn head(fd: &OwnedFd) -> Result<Vec<u8>, Stop> {
 }
 
 /// Returns the interpreter of a script and whether it has an argument, by the rules of `fs/binfmt_script.c`.
-fn shebang(head: &[u8]) -> Option<(&[u8], bool)> {
+pub(crate) fn shebang(head: &[u8]) -> Option<(&[u8], bool)> {
     let line = head.strip_prefix(b"#!")?;
     let line = line.split(|&b| b == b'\n').next().unwrap_or(line);
     let blank = |b: &u8| matches!(b, b' ' | b'\t');
@@ -154,7 +154,7 @@ fn precheck(
     let needs_argv = worker.shared.judge.policy.has_argv_rules();
     let argv = if needs_argv { Some(arguments(call, argv_index)?) } else { None };
     let actions = plan.actions(argv.as_deref(), true);
-    let full = worker.shared.judge.limits.rate.as_ref().is_some_and(|rate| !rate.has_room());
+    let full = worker.shared.judge.rate.as_ref().is_some_and(|rate| !rate.has_room());
     if worker.would_allow_all(&actions) && !full {
         return Ok(plan);
     }

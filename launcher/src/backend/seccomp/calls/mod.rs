@@ -1,11 +1,15 @@
 //! What each held call does. One module per family; every function reads its arguments once, judges, then acts.
 
 mod exec;
+mod ipc;
 mod metadata;
 mod names;
 mod net;
 mod open;
 mod process;
+
+#[cfg(any(test, fuzzing))]
+pub(crate) use exec::shebang;
 
 use std::rc::Rc;
 
@@ -13,8 +17,8 @@ use gait_agent::action::{Action, Object};
 use gait_agent::endpoint::{Operation, Row, Treatment};
 
 pub(super) use exec::{ExecPlan, finish as finish_exec, release as release_exec};
+pub(super) use ipc::Made;
 
-use super::filter::NEW_NAMESPACES;
 use super::numbers::{self, X32_BIT, names as nr};
 use super::resolve::{PATH_MAX, Resolver};
 use super::supervisor::{Answer, Stop, Worker};
@@ -94,8 +98,15 @@ pub(super) fn dispatch(
         nr::bind => net::bind(worker, call),
         nr::listen => net::listen(worker, call),
         nr::socket | nr::socketpair => net::socket(worker, call),
-        nr::fork | nr::vfork => process::spawn(worker, call),
-        nr::clone if call.uint(0) & NEW_NAMESPACES == 0 => process::spawn(worker, call),
+        nr::shmget | nr::semget | nr::msgget => ipc::get(worker, call),
+        nr::shmat
+        | nr::shmctl
+        | nr::semop
+        | nr::semtimedop
+        | nr::semctl
+        | nr::msgsnd
+        | nr::msgrcv
+        | nr::msgctl => ipc::by_id(worker, call),
         nr::umask => process::umask(worker),
         nr::prctl => Ok(Answer::Value(0)),
         nr::setuid

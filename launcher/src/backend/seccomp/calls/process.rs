@@ -4,7 +4,6 @@ use std::sync::atomic::Ordering;
 
 use gait_agent::action::{Action, Object};
 use gait_agent::endpoint::Operation;
-use gait_agent::gate::Limit;
 
 use super::super::numbers::names as nr;
 use super::super::supervisor::{Answer, Stop, Worker};
@@ -18,18 +17,6 @@ use std::os::fd::AsFd;
 pub(super) fn umask(worker: &mut Worker) -> Result<Answer, Stop> {
     worker.tasks.forget_umasks();
     worker.shared.announce_umask();
-    Ok(Answer::Continue)
-}
-
-/// fork(2) and its kin: held where the number of processes and threads is limited. Their flags are scalars.
-pub(super) fn spawn(worker: &mut Worker, call: Call<'_>) -> Result<Answer, Stop> {
-    let tid = call.task.tid;
-    let room = worker.shared.judge.limits.population.as_ref().is_none_or(|it| it.admits(tid));
-    if !room {
-        let object = Object::Other("process");
-        let action = Action { operation: Operation::Spawn, object, image: &call.task.image, argv: None };
-        worker.exceed(tid, &[action], Limit::Processes)?;
-    }
     Ok(Answer::Continue)
 }
 
