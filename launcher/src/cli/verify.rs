@@ -19,7 +19,7 @@ use crate::run_id::{find_runpack, find_unsealed};
 /// `gait verify …`, besides a runpack alone.
 #[derive(Debug, Subcommand)]
 pub enum VerifyCommand {
-    /// Checks a runpack and a trace at once, and that they belong together.
+    /// Checks a runpack, a trace and a pack at once, and that they belong together.
     Chain(Box<VerifyChain>),
 }
 

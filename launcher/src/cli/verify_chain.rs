@@ -8,7 +8,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::args::{TraceVerify, VerifyKeyArgs, VerifyProfile};
-use super::output::is_empty;
+use super::guard::{self, GuardVerify};
+use super::output::{is_empty, one_line};
 use super::run::{open, unreadable};
 use super::verify::{self, Verified};
 use super::{Answer, CliError, ErrorCode, trace};
@@ -23,10 +24,13 @@ pub struct VerifyChain {
     /// A trace file; needs a key.
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
+    /// An evidence pack made by `gait guard pack` or `gait incident pack`.
+    #[arg(long, value_name = "FILE")]
+    pub pack: Option<PathBuf>,
     /// strict demands a signature by a key that is named.
     #[arg(long, value_enum, default_value_t)]
     pub profile: VerifyProfile,
-    /// Fail unless the runpack is signed by a trusted key.
+    /// Fail unless runpack and pack are signed by a trusted key.
     #[arg(long)]
     pub require_signature: bool,
     #[command(flatten)]
@@ -38,6 +42,8 @@ struct Report {
     run: Value,
     #[serde(skip_serializing_if = "Option::is_none")]
     trace: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pack: Option<Value>,
     chain_errors: Vec<String>,
 }
 
@@ -60,28 +66,68 @@ pub(super) fn chain(args: &VerifyChain) -> Result<Answer, CliError> {
             Some((answer, path))
         }
     };
+    let pack = match &args.pack {
+        None => None,
+        Some(path) => Some(guard::verify(GuardVerify {
+            path: Some(path.clone()),
+            path_flag: None,
+            profile: args.profile,
+            require_signature: args.require_signature,
+            key: args.key.clone(),
+        })?),
+    };
+    let holds = |answer: &Answer| answer.failure.is_none();
     let mut chain_errors = Vec::new();
     if let Some((answer, path)) = &trace
-        && answer.failure.is_none()
-        && run.failure.is_none()
+        && holds(answer)
+        && holds(&run)
     {
         chain_errors.extend(not_of_this_run(&verified, path)?);
     }
-    let mut broken: Vec<&str> = Vec::new();
-    broken.extend(run.failure.is_some().then_some("run"));
-    broken.extend(trace.as_ref().is_some_and(|(answer, _)| answer.failure.is_some()).then_some("trace"));
+    if let Some(answer) = &pack
+        && holds(answer)
+        && holds(&run)
+    {
+        chain_errors.extend(pack_of_another_run(&verified, answer));
+    }
+    let trace = trace.map(|(answer, _)| answer);
+    chained(run, trace, pack, chain_errors)
+}
+
+/// Makes one answer of those of the parts.
+fn chained(
+    run: Answer,
+    trace: Option<Answer>,
+    pack: Option<Answer>,
+    chain_errors: Vec<String>,
+) -> Result<Answer, CliError> {
+    let parts = [("run", Some(&run)), ("trace", trace.as_ref()), ("pack", pack.as_ref())];
+    let fails = |answer: &Answer| answer.failure.is_some();
+    let mut broken: Vec<&str> =
+        parts.iter().filter(|(_, part)| part.is_some_and(fails)).map(|(name, _)| *name).collect();
     broken.extend((!chain_errors.is_empty()).then_some("chain"));
-    let mut text = vec![run.text.trim_end().to_owned()];
-    text.extend(trace.as_ref().map(|(answer, _)| answer.text.clone()));
+    let mut text: Vec<String> =
+        parts.iter().filter_map(|(_, part)| Some(part.as_ref()?.text.trim_end().to_owned())).collect();
     text.extend(chain_errors.iter().map(|error| format!("chain: {error}")));
     text.push(format!("verify chain {}", if broken.is_empty() { "ok" } else { "failed" }));
-    let message = format!("the chain does not hold: {}", broken.join(", "));
-    let report = Report { run: part(run), trace: trace.map(|(answer, _)| part(answer)), chain_errors };
+    let failure = (!broken.is_empty()).then(|| {
+        let message = format!("the chain does not hold: {}", broken.join(", "));
+        CliError::new(ErrorCode::VerificationFailed, message)
+    });
+    let report = Report { run: part(run), trace: trace.map(part), pack: pack.map(part), chain_errors };
     let answer = Answer::ok(&report, text.join("\n"))?;
-    Ok(match broken.is_empty() {
-        true => answer,
-        false => answer.failed(CliError::new(ErrorCode::VerificationFailed, message)),
+    Ok(match failure {
+        None => answer,
+        Some(failure) => answer.failed(failure),
     })
+}
+
+/// Says that a pack is not about the run.
+fn pack_of_another_run(verified: &Verified, pack: &Answer) -> Option<String> {
+    let run_id = &verified.report.run_id;
+    let named = pack.fields.get("run_id").and_then(Value::as_str).unwrap_or_default();
+    (named != run_id)
+        .then(|| format!("run_mismatch: the pack is of run {}, the runpack of run {run_id}", one_line(named)))
 }
 
 /// The answer of the single command, as it would stand in its own JSON.

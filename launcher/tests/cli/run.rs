@@ -318,6 +318,15 @@ fn chain_verifies_each_part_and_that_they_belong_together() {
     let mut single = TraceRecord::new(Digest::sha256(b"policy"), &intent, Verdict::Allow);
     single.sign(&key()).unwrap();
     sandbox.write("single.json", &single.to_file_text().unwrap());
+    for run in ["run_a", "run_b"] {
+        let line = format!(
+            "guard pack --run {run} --out {run}.zip --key-mode prod --private-key private.key --json"
+        );
+        assert_eq!(sandbox.gait(&line).exit, 0, "{line}");
+    }
+    let mut torn = std::fs::read(sandbox.path("run_a.zip")).unwrap();
+    torn.truncate(torn.len() - 9);
+    std::fs::write(sandbox.path("torn.zip"), torn).unwrap();
     for (line, exit) in [
         ("verify chain --run run_a", 0),
         ("verify chain --run run_a --trace own.json --public-key public.key --json", 0),
@@ -326,6 +335,12 @@ fn chain_verifies_each_part_and_that_they_belong_together() {
         ("verify chain --run run_a --trace invented.json --public-key public.key --json", 2),
         ("verify chain --run run_a --trace changed.json --public-key public.key", 2),
         ("verify chain --run run_a --trace own.json --public-key other.key --json", 2),
+        ("verify chain --run run_a --pack run_a.zip --trace own.json --public-key public.key", 0),
+        ("verify chain --run run_a --pack run_a.zip --profile strict --public-key public.key --json", 0),
+        ("verify chain --run run_a --pack run_b.zip --public-key public.key", 2),
+        ("verify chain --run run_a --pack torn.zip --public-key public.key", 2),
+        ("verify chain --run run_a --pack run_a.zip --public-key other.key", 2),
+        ("verify chain --run run_a --pack nothing.zip", 6),
         ("verify chain --run run_a --require-signature", 2),
         ("verify chain --run run_a --trace own.json", 6),
         ("verify chain --run run_a --profile strict", 6),
