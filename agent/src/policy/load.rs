@@ -225,7 +225,8 @@ impl<'r> Loader<'r> {
         let merged = self.extend(document, path, &mut reporter);
         self.open.pop();
         self.merged.push(identity);
-        reporter.errors.sort_by_key(|error| (error.line, error.column));
+        // What is said of the whole file comes last.
+        reporter.errors.sort_by_key(|error| (error.line == 0, error.line, error.column));
         self.errors.append(&mut reporter.errors);
         merged
     }
