@@ -12,7 +12,7 @@ use std::str::FromStr;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::manifest::Manifest;
+use super::manifest::{Manifest, REFS, RUN, TRACES};
 use super::read::{ReadError, Runpack, Told};
 use super::record::{IntentEntry, Receipt, Refs, ResultEntry, Run, RunRecord};
 use crate::endpoint::EndpointClass;
@@ -164,6 +164,12 @@ impl Diff {
             || self.results_changed
             || self.refs_changed
     }
+}
+
+/// Returns the entries that comparing these two reads besides their manifests; `None` if it may be any.
+#[must_use]
+pub fn compared_entries(left: &Runpack, right: &Runpack) -> Option<[&'static str; 3]> {
+    (left.is_session() && right.is_session()).then_some([REFS, RUN, TRACES])
 }
 
 /// Compares two runs.

@@ -22,7 +22,7 @@ mod verify;
 pub(crate) mod write;
 
 pub use archive::ArchiveLimits;
-pub use diff::{ChangedDecision, DecisionDiff, DecisionKey, Diff, Outcome, Privacy, diff};
+pub use diff::{ChangedDecision, DecisionDiff, DecisionKey, Diff, Outcome, Privacy, compared_entries, diff};
 pub use manifest::{FileDigest, Manifest, Sealed};
 pub use read::{Decision, ReadError, Runpack};
 pub use reason::{Finding, Reason};
@@ -33,5 +33,5 @@ pub use reduce::{Predicate, ReduceReport, Reduced, UnknownPredicate, reduce};
 pub use replay::{Replay, ReplayStep, StubType, replay};
 pub use report::{ExecEvidence, HashMismatch, SignatureStatus, VerifyReport};
 pub use unfinished::{Unfinished, UnfinishedError, examine};
-pub use verify::{VerifyError, VerifyOptions, verify, verify_seal};
+pub use verify::{VerifyError, VerifyOptions, verify, verify_seal, verify_seal_of};
 pub use write::{SealError, SessionFiles, SessionRun, pack, seal};

@@ -220,15 +220,19 @@ mod tests {
                     EIGHT_TORSION.iter().flat_map(|part| [(Scalar::from(77_u8), part), (Scalar::ZERO, part)])
                 {
                     let r = (EdwardsPoint::mul_base(&nonce) + r_torsion).compress().to_bytes();
-                    let hash = Sha512::new().chain_update(r).chain_update(key.to_bytes());
-                    let h = Scalar::from_bytes_mod_order_wide(
-                        &hash.chain_update(digest.as_bytes()).finalize().into(),
-                    );
-                    let s = nonce + h * secret;
-                    // s itself, and s plus the order of the group.
-                    for s in [s.to_bytes(), beyond(s)] {
-                        let signature = with_bytes(&key, digest, &[r, s].concat());
-                        if both(&bulk, &key, digest, &signature) { held += 1 } else { refused += 1 }
+                    let mut negated = r;
+                    negated[31] ^= 0x80;
+                    for r in [r, negated] {
+                        let hash = Sha512::new().chain_update(r).chain_update(key.to_bytes());
+                        let h = Scalar::from_bytes_mod_order_wide(
+                            &hash.chain_update(digest.as_bytes()).finalize().into(),
+                        );
+                        let s = nonce + h * secret;
+                        // s itself, and s plus the order of the group.
+                        for s in [s.to_bytes(), beyond(s)] {
+                            let signature = with_bytes(&key, digest, &[r, s].concat());
+                            if both(&bulk, &key, digest, &signature) { held += 1 } else { refused += 1 }
+                        }
                     }
                 }
             }

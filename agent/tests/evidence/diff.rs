@@ -4,12 +4,15 @@ use std::fs::File;
 
 use gait_agent::endpoint::{EndpointClass, Operation};
 use gait_agent::gate::Verdict;
-use gait_agent::runpack::{Diff, Payloads, Privacy, RunRecord, Runpack, diff, pack};
+use gait_agent::runpack::{
+    Diff, Payloads, Privacy, Reason, RunRecord, Runpack, VerifyOptions, compared_entries, diff, pack,
+    verify_seal, verify_seal_of,
+};
 use gait_agent::timestamp::Timestamp;
 use gait_agent::trace::{Observation, RecorderOptions};
 use serde_json::{Value, json};
 
-use crate::session_kit::{Session, key, path_action, reasons, seen, session};
+use crate::session_kit::{Session, body, key, path_action, reasons, repack, seen, session, unpack};
 
 const INPUT: &[u8] = include_bytes!("../vectors/inputs/run_record.json");
 
@@ -170,4 +173,36 @@ fn records_of_one_side_are_named_and_a_session_differs_from_a_description() {
     let found = diff(&mut left, &mut session, Privacy::Full).unwrap();
     assert_eq!(found.files_changed, ["coverage.json", "journal.digest", "journal.jsonl", "traces.jsonl"]);
     assert!(found.manifest_changed && found.decisions.is_none());
+}
+
+#[test]
+fn a_seal_covers_what_is_compared() {
+    let session = decided(&[READ]);
+    let (one, other) =
+        (Runpack::open(&session.runpack()).unwrap(), Runpack::open(&session.runpack()).unwrap());
+    let entries = compared_entries(&one, &other).unwrap();
+    let check = |changed: Option<&str>| {
+        let mut all = unpack(&session.runpack());
+        if let Some(name) = changed {
+            // One letter of a value, so that the entry is still what it was to a parser.
+            let bytes = body(&mut all, name);
+            let at = bytes.iter().rposition(u8::is_ascii_lowercase).unwrap();
+            bytes[at] ^= 1;
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), repack(&all)).unwrap();
+        let options = VerifyOptions::default();
+        let whole = verify_seal(file.path(), &options).unwrap();
+        let compared = verify_seal_of(file.path(), &options, &entries).unwrap();
+        (whole.ok(), compared.ok(), compared.has(Reason::HashMismatch))
+    };
+    assert_eq!(check(None), (true, true, false));
+    for name in entries {
+        assert_eq!(check(Some(name)), (false, false, true), "{name}");
+    }
+    for name in ["journal.jsonl", "intents.jsonl", "coverage.json"] {
+        assert_eq!(check(Some(name)), (false, true, false), "{name}");
+    }
+    assert!(!check(Some("manifest.json")).1);
+    assert_eq!(compared_entries(&one, &described(Payloads::Strip, |_| {})), None);
 }

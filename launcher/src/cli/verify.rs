@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use gait_agent::runpack::{
-    ArchiveLimits, ExecEvidence, Finding, Reason, SignatureStatus, VerifyError, VerifyOptions, VerifyReport,
+    ArchiveLimits, ExecEvidence, Finding, Reason, Runpack, SignatureStatus, VerifyError, VerifyOptions,
+    VerifyReport, compared_entries, verify_seal, verify_seal_of,
 };
 use gait_agent::sign::VerifyKey;
 use serde::Serialize;
@@ -192,17 +193,26 @@ pub(super) fn single(
     Ok((verified, answer))
 }
 
-/// Checks that two runpacks are what they were when they were sealed: container, digests and signatures, without
-/// going through the decisions of sessions one by one.
+/// Checks that what comparing two runpacks reads is what they were sealed with: container, manifest with its signature,
+/// digests. The decisions of sessions are not checked one by one.
 ///
 /// # Errors
 ///
 /// Fails if one is not there, is something else, or does not hold.
 pub(super) fn check_seals(left: &str, right: &str) -> Result<(PathBuf, PathBuf), CliError> {
     let paths = (find_runpack(left)?, find_runpack(right)?);
+    // What cannot be opened is looked at as a whole below, which says why.
+    let entries = match (Runpack::open(&paths.0), Runpack::open(&paths.1)) {
+        (Ok(left), Ok(right)) => compared_entries(&left, &right),
+        _ => None,
+    };
     let seal = |path: &Path| -> Result<(), CliError> {
-        let report = gait_agent::runpack::verify_seal(path, &VerifyOptions::default())
-            .map_err(|error| unreadable(path, error))?;
+        let options = VerifyOptions::default();
+        let report = match entries {
+            Some(entries) => verify_seal_of(path, &options, &entries),
+            None => verify_seal(path, &options),
+        };
+        let report = report.map_err(|error| unreadable(path, error))?;
         Verified { path: path.to_owned(), report }.failure().map_or(Ok(()), Err)
     };
     let (one, other) = std::thread::scope(|scope| {
