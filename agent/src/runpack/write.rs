@@ -122,7 +122,9 @@ impl Entry<'_> {
 pub(crate) fn options() -> SimpleFileOptions {
     SimpleFileOptions::default()
         .compression_method(CompressionMethod::Deflated)
-        .compression_level(Some(6))
+        // Most of what is left after that is digests and signatures, which no level makes smaller: on 20,000 decisions level 6
+        // takes 2.5 times as long and saves 8 %.
+        .compression_level(Some(2))
         .last_modified_time(DateTime::default())
         .unix_permissions(0o644)
 }
