@@ -19,6 +19,7 @@ bench *args:
     cargo run --locked --release -p gait-bench -- gate {{ args }}
     cargo run --locked --release -p gait-bench -- evidence {{ args }}
     cargo run --locked --release -p gait-bench -- regress {{ args }}
+    cargo run --locked --release -p gait-bench -- signal {{ args }}
 
 # The demo of the README
 demo:
