@@ -179,7 +179,7 @@ pub(crate) fn repack(entries: &Entries) -> Vec<u8> {
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     let options = SimpleFileOptions::default()
         .compression_method(CompressionMethod::Deflated)
-        .compression_level(Some(6))
+        .compression_level(Some(2))
         .last_modified_time(DateTime::default())
         .unix_permissions(0o644);
     for (name, bytes) in entries {
