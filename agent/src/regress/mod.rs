@@ -2,7 +2,7 @@
 //! does now.
 //!
 //! [`Session`] turns the evidence of `gait exec` back into actions, [`Judge`] asks a policy about them, [`Behaviour`]
-//! is what another run of the command must repeat, after [`normalise`] took out what differs without meaning
+//! is what another run of the command must repeat, after [`normalise()`] took out what differs without meaning
 //! anything. [`Review`] adds up what a change of policy would have done to many runs. The documents of the
 //! contract (section 19) are [`Config`], [`Fixture`] and [`RegressResult`]. Nothing here runs a program or reads a
 //! clock.

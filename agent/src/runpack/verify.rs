@@ -1,6 +1,6 @@
 //! Verification of a runpack, offline, with only a public key.
 //!
-//! What cannot be a runpack at all is an error; everything that is wrong with one is a [`Finding`], and a runpack holds
+//! What cannot be a runpack at all is an error; everything that is wrong with one is a [`super::Finding`], and a runpack holds
 //! if there is none. Without a trusted key the signature is checked with the key that the runpack itself carries: that
 //! shows that it was not changed since somebody signed it, not who that was.
 

@@ -138,7 +138,7 @@ impl TopActions {
     ///
     /// # Errors
     ///
-    /// As [`super::observe`].
+    /// As [`super::observe()`].
     pub fn add_runpack(&mut self, path: &Path) -> Result<(), ObserveError> {
         let (mut runpack, run_id) = open_sealed(path)?;
         let blank = |tool_name: &str| {
