@@ -4,7 +4,7 @@
 //! one), add a line to [`ARTEFACTS`], and run `GAIT_BLESS=1 cargo test -p gait-agent --test contract`. Where the Rust
 //! type lives in this crate and derives `Deserialize`, make the record `Record::typed(…, names::<Type>)`, and the test
 //! holds the fields equal. Where it does not, set `checked_by` to `Output` and add a document that gait really wrote to
-//! `launcher/tests/cli/schemas.rs`, which fails until every property of the schema was seen in one.
+//! `launcher/tests/cli/schemas.rs` or `written.rs` beside it, which fail until every property of the schema was seen in one.
 
 pub(crate) mod exec;
 mod gate;
