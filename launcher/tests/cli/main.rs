@@ -20,3 +20,4 @@ mod run;
 mod sandbox;
 mod schemas;
 mod scout;
+mod written;

@@ -16,7 +16,7 @@ use gait_agent::trace::{Circumstances, TraceRecord};
 use super::evidence::{key, session, session_of, session_under, write_keys};
 use super::sandbox::Sandbox;
 
-const INPUT: &str = include_str!("../../../agent/tests/vectors/inputs/run_record.json");
+pub(super) const INPUT: &str = include_str!("../../../agent/tests/vectors/inputs/run_record.json");
 
 fn entry(sandbox: &Sandbox, runpack: &str, name: &str) -> String {
     let mut archive = zip::ZipArchive::new(File::open(sandbox.path(runpack)).unwrap()).unwrap();
@@ -158,7 +158,7 @@ fn real_tools_need_every_interlock_and_are_not_run_even_so() {
 }
 
 /// A session under `policy.yaml`, whose digest is only right while that is `text`.
-fn judged_session(sandbox: &Sandbox, text: &str) {
+pub(super) fn judged_session(sandbox: &Sandbox, text: &str) {
     sandbox.write("policy.yaml", text);
     let policy = Policy::load(sandbox.path("policy.yaml").to_str().unwrap()).unwrap();
     let circumstances = Circumstances {
@@ -181,7 +181,7 @@ fn judged_session(sandbox: &Sandbox, text: &str) {
     session_under(sandbox, "run_p", &events, policy.digest(), Some(circumstances));
 }
 
-const JUDGED: &str = "default_verdict: block
+pub(super) const JUDGED: &str = "default_verdict: block
 rules:
   - name: reads
     priority: 1

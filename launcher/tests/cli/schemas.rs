@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::evidence::{flip, session};
 use super::gate::{keys, sandbox};
 use super::sandbox::Sandbox;
+use super::written;
 
 const BASE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/contracts/schemas/v1");
 const MARK: &str = "checked against real output by launcher/tests/cli/schemas.rs";
@@ -41,7 +42,7 @@ struct Seen {
 }
 
 /// The schemas that are checked here.
-struct Schemas(BTreeMap<String, Seen>);
+pub(super) struct Schemas(BTreeMap<String, Seen>);
 
 impl Schemas {
     fn load() -> Self {
@@ -61,11 +62,11 @@ impl Schemas {
                 all.insert(name.to_owned(), Seen { schema, validator, properties });
             }
         }
-        assert!(all.len() >= 9, "the schemas of {BASE}");
+        assert!(all.len() >= 33, "the schemas of {BASE}");
         Self(all)
     }
 
-    fn see(&mut self, name: &str, document: &Value) {
+    pub(super) fn see(&mut self, name: &str, document: &Value) {
         let seen = self.0.get_mut(name).unwrap_or_else(|| panic!("no schema {name} is checked here"));
         if let Err(error) = seen.validator.validate(document) {
             panic!("{name}: {error} at {:?} of {document}", error.instance_path().as_str());
@@ -73,7 +74,7 @@ impl Schemas {
         collect(document, "", &mut seen.properties);
     }
 
-    fn see_file(&mut self, name: &str, path: &Path) {
+    pub(super) fn see_file(&mut self, name: &str, path: &Path) {
         let text = std::fs::read_to_string(path).unwrap();
         self.see(name, &serde_json::from_str(&text).unwrap());
     }
@@ -216,7 +217,7 @@ fn evidence_documents(schemas: &mut Schemas) {
     schemas.see("verbs/doctor_output", &doctor.json());
 }
 
-fn entries(path: &Path) -> Vec<(String, Vec<u8>)> {
+pub(super) fn entries(path: &Path) -> Vec<(String, Vec<u8>)> {
     let mut archive = zip::ZipArchive::new(std::fs::File::open(path).unwrap()).unwrap();
     (0..archive.len())
         .map(|at| {
@@ -242,5 +243,9 @@ fn what_is_written_is_what_the_schemas_say() {
     let mut schemas = Schemas::load();
     gate_documents(&mut schemas);
     evidence_documents(&mut schemas);
+    written::run_documents(&mut schemas);
+    written::regress_documents(&mut schemas);
+    written::report_documents(&mut schemas);
+    written::pack_documents(&mut schemas);
     schemas.finish();
 }

@@ -4,11 +4,15 @@
 //! one), add a line to [`ARTEFACTS`], and run `GAIT_BLESS=1 cargo test -p gait-agent --test contract`. Where the Rust
 //! type lives in this crate and derives `Deserialize`, make the record `Record::typed(…, names::<Type>)`, and the test
 //! holds the fields equal. Where it does not, set `checked_by` to `Output` and add a document that gait really wrote to
-//! `launcher/tests/cli/schemas.rs`, which fails until every property of the schema was seen in one.
+//! `launcher/tests/cli/schemas.rs` or `written.rs` beside it, which fail until every property of the schema was seen in one.
 
 pub(crate) mod exec;
 mod gate;
+mod guard;
+mod regress;
 mod runpack;
+mod runs;
+mod scout;
 mod verbs;
 
 use crate::shape::Shape::{Digest, Flag, List, RunId, Text, Time, Words};
@@ -65,18 +69,56 @@ pub(crate) static ARTEFACTS: &[Artefact] = &[
     artefact("gate/intent_request", "IntentRequest", &gate::INTENT_REQUEST, Fixtures("intent_request")),
     artefact("gate/rate_limit_state", "Rate limit state", &gate::RATE_LIMIT_STATE, Output),
     artefact("gate/trace_record", "TraceRecord", &gate::TRACE, Fixtures("trace_record")),
+    Artefact {
+        file: "guard/control_index",
+        title: "Controls and what answers them",
+        shape: guard::CONTROL_INDEX,
+        checked_by: Output,
+    },
+    Artefact {
+        file: "guard/evidence_pointers",
+        title: "Numbered evidence of a pack",
+        shape: guard::POINTERS,
+        checked_by: Output,
+    },
+    artefact("guard/pack_manifest", "Manifest of an evidence pack", &guard::MANIFEST, Output),
+    artefact("guard/policy_digests", "Policies of an incident", &guard::POLICY_DIGESTS, Output),
+    artefact("guard/referenced_runpacks", "Receipts of a run in a pack", &guard::REFERENCES, Output),
+    artefact("guard/regress_summary", "Regression results of a pack", &guard::REGRESS_SUMMARY, Output),
+    artefact("guard/runpack_summary", "Run of a pack", &guard::RUNPACK_SUMMARY, Output),
+    artefact("guard/session_summary", "Session of a pack", &guard::SESSION_SUMMARY, Output),
+    artefact("guard/trace_summary", "Traces of a pack", &guard::TRACE_SUMMARY, Output),
     artefact(
         "policytest/policy_test_output",
         "Answer of `gait policy test --json`",
         &verbs::POLICY_TEST,
         Output,
     ),
+    artefact("regress/regress_config", "gait.yaml, the fixtures of a suite", &regress::CONFIG, Output),
+    artefact("regress/regress_fixture", "fixture.json", &regress::FIXTURE, Output),
+    artefact("regress/regress_result", "regress_result.json", &regress::RESULT, Output),
+    artefact("regress/regress_review", "Review of a change of policy", &regress::REVIEW, Output),
+    artefact(
+        "regress/regress_review_output",
+        "Answer of `gait regress run --policy --json`",
+        &regress::REVIEW_OUTPUT,
+        Output,
+    ),
+    artefact("report/top_actions", "Actions that can do most harm", &scout::TOP, Output),
     artefact("runpack/intent", "Line of intents.jsonl", &runpack::INTENT, Fixtures("intent_entry")),
     artefact("runpack/manifest", "Manifest of a runpack", &runpack::MANIFEST, Fixtures("runpack_manifest")),
+    artefact("runpack/reduce_report", "What reducing a run left out", &runs::REDUCE_REPORT, Output),
     artefact("runpack/refs", "References of a runpack", &runpack::REFS, Fixtures("refs")),
+    artefact("runpack/replay_output", "Answer of `gait run replay --json`", &runs::REPLAY, Output),
     artefact("runpack/result", "Line of results.jsonl", &runpack::RESULT, Fixtures("result_entry")),
     artefact("runpack/run", "Run of a runpack", &runpack::RUN, Fixtures("run")),
+    artefact("runpack/run_diff", "Difference of two runs", &runs::DIFF, Output),
+    artefact("runpack/run_diff_output", "Answer of `gait run diff --json`", &runs::DIFF_OUTPUT, Output),
     artefact("runpack/run_record", "Run as a caller describes it", &runpack::RUN_RECORD, Types),
+    artefact("scout/inventory_diff", "Difference of two inventories", &scout::SNAPSHOT_DIFF, Output),
+    artefact("scout/inventory_snapshot", "What tools a directory holds", &scout::SNAPSHOT, Output),
+    artefact("scout/run_fingerprint", "Fingerprint of a run", &scout::FINGERPRINT, Output),
+    artefact("scout/signal_report", "Families of runs, ranked", &scout::SIGNAL, Output),
     artefact("verbs/doctor_output", "Answer of `gait doctor --json`", &verbs::DOCTOR, Output),
     artefact("verbs/failure_output", "Answer of any verb with `--json` that failed", &verbs::FAILURE, Output),
     artefact("verbs/verify_output", "Answer of `gait verify --json`", &verbs::VERIFY, Output),
