@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use super::args::{SigningKeyArgs, VerifyKeyArgs, VerifyProfile, duration};
 use super::output::one_line;
-use super::verify::{Verified, check};
+use super::verify::{Found, Mismatch, Verified, check};
 use super::{Answer, CliError, ErrorCode};
 use crate::atomic_file::{Existing, Staged};
 use crate::input;
@@ -321,19 +321,6 @@ struct Checked {
     findings: Vec<Found>,
 }
 
-#[derive(Serialize)]
-struct Mismatch {
-    path: String,
-    expected: String,
-    actual: Option<String>,
-}
-
-#[derive(Serialize)]
-struct Found {
-    reason_code: &'static str,
-    place: String,
-}
-
 /// Verifies a pack.
 ///
 /// # Errors
@@ -406,25 +393,19 @@ fn checked_text(report: &PackReport, path: &str) -> String {
 }
 
 fn checked(report: PackReport, path: String, reason_codes: Vec<&'static str>) -> Checked {
-    let mismatches = report.hash_mismatches.into_iter().map(|it| Mismatch {
-        path: it.path,
-        expected: it.expected.to_string(),
-        actual: it.actual.map(|digest| digest.to_string()),
-    });
-    let findings = report.findings.into_iter();
     Checked {
         path,
         pack_id: report.pack_id,
         run_id: report.run_id,
         files_checked: report.files_checked,
         missing_files: report.missing_files,
-        hash_mismatches: mismatches.collect(),
+        hash_mismatches: report.hash_mismatches.iter().map(Mismatch::from).collect(),
         signature_status: report.signature_status.as_str(),
         signature_errors: report.signature_errors,
         signatures_total: report.signatures_total,
         signatures_valid: report.signatures_valid,
         key_id: report.key_id.map(|id| id.to_string()),
         reason_codes,
-        findings: findings.map(|it| Found { reason_code: it.reason.code(), place: it.place }).collect(),
+        findings: report.findings.iter().map(Found::from).collect(),
     }
 }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use gait_agent::runpack::{
-    ArchiveLimits, ExecEvidence, Finding, Reason, Runpack, SignatureStatus, VerifyError, VerifyOptions,
-    VerifyReport, compared_entries, verify_seal, verify_seal_of,
+    ArchiveLimits, ExecEvidence, Finding, HashMismatch, Reason, Runpack, SignatureStatus, VerifyError,
+    VerifyOptions, VerifyReport, compared_entries, verify_seal, verify_seal_of,
 };
 use gait_agent::sign::VerifyKey;
 use serde::Serialize;
@@ -46,17 +46,35 @@ struct Report {
     exec: Option<Exec>,
 }
 
+/// A file whose contents are not those declared, as the answers of all verifying verbs tell it.
 #[derive(Serialize)]
-struct Mismatch {
+pub(super) struct Mismatch {
     path: String,
     expected: String,
     actual: Option<String>,
 }
 
+impl From<&HashMismatch> for Mismatch {
+    fn from(it: &HashMismatch) -> Self {
+        Self {
+            path: it.path.clone(),
+            expected: it.expected.to_string(),
+            actual: it.actual.map(|digest| digest.to_string()),
+        }
+    }
+}
+
+/// A finding, as the answers of all verifying verbs tell it.
 #[derive(Serialize)]
-struct Found {
+pub(super) struct Found {
     reason_code: &'static str,
     place: String,
+}
+
+impl From<&Finding> for Found {
+    fn from(it: &Finding) -> Self {
+        Self { reason_code: it.reason.code(), place: it.place.clone() }
+    }
 }
 
 /// What a session's evidence says, with counts as in the documents: decimal strings.
@@ -242,15 +260,7 @@ fn report(verified: &Verified, note: Option<&'static str>) -> Report {
         manifest_digest: report.manifest_digest.map(|digest| digest.to_string()),
         files_checked: report.files_checked,
         missing_files: report.missing_files.clone(),
-        hash_mismatches: report
-            .hash_mismatches
-            .iter()
-            .map(|mismatch| Mismatch {
-                path: mismatch.path.clone(),
-                expected: mismatch.expected.to_string(),
-                actual: mismatch.actual.map(|digest| digest.to_string()),
-            })
-            .collect(),
+        hash_mismatches: report.hash_mismatches.iter().map(Mismatch::from).collect(),
         signature_status: report.signature_status.as_str(),
         signature_note: note,
         signature_errors: report.signature_errors.clone(),
@@ -258,11 +268,7 @@ fn report(verified: &Verified, note: Option<&'static str>) -> Report {
         signatures_valid: report.signatures_valid,
         key_id: report.key_id.map(|id| id.to_string()),
         reason_codes: reason_codes(report),
-        findings: report
-            .findings
-            .iter()
-            .map(|finding| Found { reason_code: finding.reason.code(), place: finding.place.clone() })
-            .collect(),
+        findings: report.findings.iter().map(Found::from).collect(),
         exec: report.exec.as_ref().map(exec),
     }
 }
