@@ -513,18 +513,40 @@ proptest! {
         prop_assert!(!report(&changed).ok());
     }
 
-    /// Even with head and manifest sealed anew. The last line has no successor: its proof is the sealed head.
+    /// Even with head and manifest sealed anew. The last line has no successor: its proof is the sealed head, and the
+    /// line feed before it only says where it starts (`the_last_two_lines_joined`).
     #[test]
     fn one_changed_byte_of_a_journal_breaks_the_chain(at in any::<prop::sample::Index>(), with in 1_u8..) {
         thread_local!(static ENTRIES: Entries = entries());
         let mut changed = ENTRIES.with(Clone::clone);
         let bytes = body(&mut changed, "journal.jsonl");
-        let last = lines(bytes).last().unwrap().len() + 1;
-        let at = at.index(bytes.len() - last);
+        let at = at.index(last_line_feed(bytes));
         bytes[at] ^= with;
         rehead(&mut changed);
         remanifest(&mut changed, &key());
         prop_assert!(report(&changed).has(Reason::ChainBroken));
+    }
+}
+
+/// Where the line before the last one ends.
+fn last_line_feed(journal: &[u8]) -> usize {
+    journal.len() - lines(journal).last().unwrap().len() - 2
+}
+
+/// What is left of the two is no line, whatever stands where the line feed stood, with head and manifest sealed anew.
+#[test]
+fn the_last_two_lines_joined() {
+    let entries = entries();
+    for with in 1..=u8::MAX {
+        let mut changed = entries.clone();
+        let bytes = body(&mut changed, "journal.jsonl");
+        let at = last_line_feed(bytes);
+        assert_eq!(bytes[at], b'\n');
+        bytes[at] ^= with;
+        rehead(&mut changed);
+        remanifest(&mut changed, &key());
+        let report = report(&changed);
+        assert!(report.has(Reason::JournalInvalid) && report.has(Reason::SessionUnfinished), "{with}");
     }
 }
 
