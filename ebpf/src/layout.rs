@@ -1,0 +1,278 @@
+//! What the kernel programs and user space share: maps, their keys and values, the records of the ring.
+//!
+//! This is the one place. `kernel/layout.h` is made from it by a test, and the compiler of each side checks sizes and
+//! offsets.
+//!
+//! ## How a path is judged
+//!
+//! A path is a sequence of components from the root down. Two automata read it, and both live in [`CELLS`], an array of
+//! 64-bit cells:
+//!
+//! - the *name automaton* reads the bytes of one component and says of which *name class* it is: which of the policy's
+//!   component patterns match it. Class 0 is "none of interest".
+//! - the *path automaton* reads name classes and says in which *region* of the policy's patterns the path is.
+//!
+//! A state is the number of its first cell, counted from the session's first one, so that tables can be made before anyone
+//! knows where they will lie. That cell is a [`State`], the next one an [`Accept`]. A step from state `s` by
+//! symbol `c` (a byte, or a name class) looks at cell `s.base + c`, an [`Edge`]: where its `check` is `s` the next state is
+//! its `next`, otherwise `s.fallback`. Symbol 0 of the path automaton (a component of no interest) always falls back. A cell
+//! number that is not below the session's number of cells is an error, and an error blocks.
+//!
+//! A component with a byte above 0x7f is not classified: the whole path is [`verdict::HOLD`].
+//!
+//! The region's number and the class of the acting image select one word of [`WORDS`]: two bits of [`verdict`] for each
+//! operation, at `2 * operation`. The number of an operation is its place in `gait_agent::endpoint::Operation::ALL`.
+//! The class of an image comes from the path automaton too, started at another state.
+//!
+//! ## Identity
+//!
+//! [`IDENTITIES`] says of directories and files that rules name, by device and inode, in which state of the path
+//! automaton the path *that the rule names* ends. Where an object lies below one of them by another path (it was moved,
+//! or another mount shows it), it is judged by both and the stricter verdict holds. The strictness order of verdicts is
+//! allow, hold, block.
+
+/// Version of everything on this page; stands in the object and in the pinned map of sessions.
+pub const VERSION: u32 = 1;
+
+/// Where programs and maps are pinned: one directory per session or daemon below it, mode 0700.
+pub const PIN_ROOT: &str = "/sys/fs/bpf/gait";
+
+/// Sessions of one loaded object.
+pub const MAX_SESSIONS: u32 = 64;
+/// Tasks of all sessions. A task that does not fit is not made.
+pub const MAX_MEMBERS: u32 = 65_536;
+/// Components of a path, beyond which it is blocked.
+pub const MAX_DEPTH: u32 = 64;
+/// Mounts that a path may cross, beyond which it is blocked.
+pub const MAX_MOUNTS: u32 = 16;
+/// Bytes of names that one event can hold (both paths of a rename together), beyond which the action is blocked.
+pub const MAX_NAMES: u32 = 6_144;
+/// Default size of a session's ring, in bytes.
+pub const RING_BYTES: u32 = 16 << 20;
+
+/// Name of the map of automata: array of `u64`.
+pub const CELLS: &str = "cells";
+/// Name of the map of verdicts: array of `u64`.
+pub const WORDS: &str = "words";
+/// Name of the map of identities: hash from [`IdentityKey`] to [`Identity`].
+pub const IDENTITIES: &str = "identities";
+/// Name of the map of sessions: array of [`Session`]; session 0 is never used.
+pub const SESSIONS: &str = "sessions";
+/// Name of the map of the tasks under control: hash from the address of the kernel's task to [`Member`].
+pub const MEMBERS: &str = "members";
+/// Name of the map of rings: array of maps, by session number.
+pub const RINGS: &str = "rings";
+/// Name of the map of answers: hash from [`GrantKey`] to [`Grant`].
+pub const GRANTS: &str = "grants";
+/// Name of the map of counters: array of [`Counters`], by session number.
+pub const COUNTERS: &str = "counters";
+
+/// What the tables say about one operation.
+pub mod verdict {
+    /// Allowed, and told.
+    pub const ALLOW: u8 = 0;
+    /// Allowed, and not told.
+    pub const SILENT: u8 = 1;
+    /// Not decided here: the thread is stopped, the gate of the guard answers, the call is made again.
+    pub const HOLD: u8 = 2;
+    /// Blocked, and told.
+    pub const BLOCK: u8 = 3;
+}
+
+/// First cell of a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct State {
+    /// Where its edges begin.
+    pub base: u32,
+    /// Where it goes by every symbol without an edge.
+    pub fallback: u32,
+}
+
+/// Second cell of a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Accept {
+    /// What a text that ends here is: a name class, a region, or a class of images.
+    pub value: u32,
+    /// Not used; zero.
+    pub zero: u32,
+}
+
+/// Any other cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Edge {
+    /// The state that the edge belongs to; `u32::MAX` where the cell is free.
+    pub check: u32,
+    /// Where it leads.
+    pub next: u32,
+}
+
+/// A directory or file that a rule names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct IdentityKey {
+    /// Number of the session.
+    pub session: u32,
+    /// The kernel's own device number, `s_dev`.
+    pub device: u32,
+    /// The inode's number.
+    pub inode: u64,
+}
+
+/// Where it stands in the policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Identity {
+    /// State of the path automaton after the path that the rule names.
+    pub state: u32,
+    /// Number of the path among those that the session registered, for the event.
+    pub name: u32,
+}
+
+/// What a session is made of. Written before its first member is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Session {
+    /// First of its cells; states count from here.
+    pub cells: u32,
+    /// How many cells it has.
+    pub cell_count: u32,
+    /// Start of the name automaton.
+    pub names: u32,
+    /// Start of the path automaton, at `/`, for objects.
+    pub paths: u32,
+    /// Start of the path automaton, at `/`, for images.
+    pub images: u32,
+    /// First of its words.
+    pub words: u32,
+    /// How many words it has.
+    pub word_count: u32,
+    /// Classes of images; word number is `words + region * image_classes + image_class`.
+    pub image_classes: u32,
+    /// [`session_flags`].
+    pub flags: u32,
+}
+
+/// Flags of a session.
+pub mod session_flags {
+    /// It exists. Members of a session without this flag may do nothing that is judged.
+    pub const LIVE: u32 = 1;
+    /// Nothing is stopped, everything is told.
+    pub const SIMULATE: u32 = 2;
+    /// Executable mappings of files are judged.
+    pub const MMAP_EXEC: u32 = 4;
+}
+
+/// One grant: the answer to one held action of one thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct GrantKey {
+    /// Number of the session.
+    pub session: u32,
+    /// The thread, as in [`Event::tid`].
+    pub tid: u32,
+}
+
+/// What was answered, and to what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Grant {
+    /// [`Event::object`] of the held action.
+    pub object: u64,
+    /// [`Event::second`] of the held action.
+    pub second: u64,
+    /// Until when it can be used, nanoseconds of `CLOCK_BOOTTIME`. It is used once.
+    pub until: u64,
+    /// [`Event::operations`] of the held action.
+    pub operations: u32,
+    /// [`verdict::ALLOW`] or [`verdict::BLOCK`].
+    pub verdict: u32,
+}
+
+/// What happened in a session that no event tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Counters {
+    /// Events that did not fit into the ring; the actions were blocked, or (image news) happened.
+    pub lost: u64,
+    /// Tasks that could not be made because the map of members was full.
+    pub forks_refused: u64,
+    /// Members that live.
+    pub members: u64,
+}
+
+/// Kinds of events.
+pub mod event_kind {
+    /// An action that was decided.
+    pub const ACTION: u8 = 1;
+    /// An action whose thread waits for an answer.
+    pub const HOLD: u8 = 2;
+    /// A task runs a new image: the first path is the image's.
+    pub const IMAGE: u8 = 3;
+    /// The thread was stopped because the ring is nearly full; it waits to be continued, and makes its call again.
+    pub const PAUSE: u8 = 4;
+    /// The last member of the session is gone.
+    pub const EMPTY: u8 = 5;
+}
+
+/// Why an action was blocked without asking the tables, or how it was found.
+pub mod event_flags {
+    /// More components, mounts or bytes than can be judged.
+    pub const TOO_LONG: u8 = 1;
+    /// The object is not below the root of the task.
+    pub const UNREACHABLE: u8 = 2;
+    /// Never allowed, whatever the policy says (devices, another process, the ground).
+    pub const NEVER: u8 = 4;
+    /// An identity was found on the way: [`Event::identity`] and [`Event::identity_depth`] count.
+    pub const IDENTITY: u8 = 8;
+    /// The action was performed although the verdict is another: a simulation.
+    pub const SIMULATED: u8 = 16;
+}
+
+/// A record of the ring, followed by [`Event::first_bytes`] and [`Event::second_bytes`] bytes of names.
+///
+/// A path is its components, last one first, each followed by a zero byte. The root has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Event {
+    /// When, nanoseconds of `CLOCK_BOOTTIME`.
+    pub at: u64,
+    /// What the object is, for the answer: its inode, or its directory's inode mixed with its name's hash.
+    pub object: u64,
+    /// The same of the second object; 0 where there is none.
+    pub second: u64,
+    /// The word of the first path; for a kind without tables 0.
+    pub word: u64,
+    /// The word of the second path.
+    pub second_word: u64,
+    /// Operations on the first path, one bit for each, at the operation's number.
+    pub operations: u32,
+    /// Operations on the second path.
+    pub second_operations: u32,
+    /// Device of the first object, `s_dev`.
+    pub device: u32,
+    /// The acting thread.
+    pub tid: u32,
+    /// Its process.
+    pub tgid: u32,
+    /// Number of the acting process's image, as told by an IMAGE event; 0 before the first.
+    pub image: u32,
+    /// [`Identity::name`] of what was found.
+    pub identity: u32,
+    /// How many components of the path are below it.
+    pub identity_depth: u32,
+    /// Bytes of the first path.
+    pub first_bytes: u32,
+    /// Bytes of the second path.
+    pub second_bytes: u32,
+    /// [`event_kind`].
+    pub kind: u8,
+    /// [`event_flags`].
+    pub flags: u8,
+    /// The verdict that was carried out, [`verdict`].
+    pub verdict: u8,
+    /// Zero.
+    pub zero: [u8; 5],
+}

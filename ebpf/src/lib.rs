@@ -1,0 +1,11 @@
+//! The kernel side of the eBPF backend.
+//!
+//! `kernel/` holds the programs in C, `layout` what they share with user space. The compiled object is part of the
+//! repository, so that building gait needs no clang; a check of the repository compiles it anew and compares.
+//!
+//! Nothing here decides what a policy means: user space lowers a policy into tables (`gait_agent::policy::lower`), the
+//! programs walk them.
+
+#![no_std]
+
+pub mod layout;
