@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use gait_agent::endpoint::{CATALOG, Treatment};
+use gait_agent::endpoint::{CATALOG, Preload, Treatment};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -57,12 +57,14 @@ fn unsafe_stays_at_the_kernel_boundary() {
 
 fn coverage_page() -> String {
     let mut page = String::from(
-        "# Coverage of the seccomp backend\n\nMade from `agent/src/endpoint/catalog.rs`; `GAIT_BLESS=1 cargo test -p gait-agent \
+        "# Coverage\n\nMade from `agent/src/endpoint/catalog.rs`; `GAIT_BLESS=1 cargo test -p gait-agent \
          --test workspace` writes it anew.\n\n\
-         How a call is answered: *on behalf*, gait makes it on descriptors that it has judged; *verified*, judged, \
+         How a call is answered by the seccomp backend: *on behalf*, gait makes it on descriptors that it has judged; *verified*, judged, \
          continued, and checked before the first instruction of the new image; *scalar*, judged and continued, since \
          no pointer decides; *refused*, never let through while the policy is enforced.\n\n\
-         | row | system calls | becomes | answered | to know |\n|---|---|---|---|---|\n",
+         The eBPF backend: *decided*, in the kernel, by tables made from the policy; *held*, as by the seccomp backend, and \
+         why.\n\n\
+         | row | system calls | becomes | seccomp | eBPF | to know |\n|---|---|---|---|---|---|\n",
     );
     for row in CATALOG {
         let mut operations: Vec<String> =
@@ -74,8 +76,13 @@ fn coverage_page() -> String {
             Treatment::Scalar => "scalar",
             Treatment::Refused => "refused",
         };
-        let calls = row.syscalls.join(", ");
-        writeln!(page, "| {} | {calls} | {} | {treatment} | {} |", row.id, operations.join(", "), row.note)
+        let preload = match row.preload {
+            Preload::Decided => "decided".to_owned(),
+            Preload::Partly(why) => format!("partly decided: {why}"),
+            Preload::Held(why) => format!("held: {why}"),
+        };
+        let (calls, operations) = (row.syscalls.join(", "), operations.join(", "));
+        writeln!(page, "| {} | {calls} | {operations} | {treatment} | {preload} | {} |", row.id, row.note)
             .unwrap();
     }
     page

@@ -18,6 +18,17 @@ pub enum Treatment {
     Refused,
 }
 
+/// What a kernel that was given the rules beforehand does with a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preload {
+    /// It decides.
+    Decided,
+    /// It decides some calls of the row; the others are held, and why.
+    Partly(&'static str),
+    /// All calls of the row are held as without it, and why.
+    Held(&'static str),
+}
+
 /// One row of the mapping table.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
@@ -31,6 +42,8 @@ pub struct Row {
     pub lsm: &'static [&'static str],
     /// How the seccomp backend treats them.
     pub treatment: Treatment,
+    /// How the eBPF backend treats them.
+    pub preload: Preload,
     /// What a reader must know about the row's limits on the seccomp backend; empty where there is nothing.
     pub note: &'static str,
 }
@@ -43,6 +56,7 @@ pub const CATALOG: &[Row] = &[
         syscalls: &["open", "openat", "openat2", "creat"],
         lsm: &["file_open", "path_mknod", "path_truncate"],
         treatment: Treatment::OnBehalf,
+        preload: Preload::Decided,
         note: "O_PATH gives no data and is not judged; metadata (stat, access, readlink) is not covered",
     },
     Row {
@@ -51,6 +65,7 @@ pub const CATALOG: &[Row] = &[
         syscalls: &["open_by_handle_at"],
         lsm: &["file_open"],
         treatment: Treatment::Refused,
+        preload: Preload::Held("refused before any hook"),
         note: "",
     },
     Row {
@@ -59,6 +74,7 @@ pub const CATALOG: &[Row] = &[
         syscalls: &["truncate", "ftruncate", "fallocate"],
         lsm: &["path_truncate", "file_truncate"],
         treatment: Treatment::OnBehalf,
+        preload: Preload::Held("the hooks do not see the size; emptying by O_TRUNC is decided with the open"),
         note: "growing a file is not an action of its own: the descriptor was judged when it was opened",
     },
     Row {
@@ -67,6 +83,7 @@ pub const CATALOG: &[Row] = &[
         syscalls: &["mkdir", "mkdirat"],
         lsm: &["path_mkdir"],
         treatment: Treatment::OnBehalf,
+        preload: Preload::Decided,
         note: "",
     },
     Row {
@@ -75,6 +92,7 @@ pub const CATALOG: &[Row] = &[
         syscalls: &["mknod", "mknodat"],
         lsm: &["path_mknod"],
         treatment: Treatment::OnBehalf,
+        preload: Preload::Decided,
         note: "device nodes are always blocked",
     },
     Row {
@@ -83,6 +101,7 @@ pub const CATALOG: &[Row] = &[
         syscalls: &["symlink", "symlinkat"],
         lsm: &["path_symlink"],
         treatment: Treatment::OnBehalf,
+        preload: Preload::Decided,
         note: "",
     },
     Row {
@@ -91,6 +110,7 @@ pub const CATALOG: &[Row] = &[
         syscalls: &["link", "linkat"],
         lsm: &["path_link"],
         treatment: Treatment::OnBehalf,
+        preload: Preload::Decided,
         note: "hard links that existed before the session are other names of the same file",
     },
     Row {
@@ -99,6 +119,7 @@ pub const CATALOG: &[Row] = &[
         syscalls: &["rename", "renameat", "renameat2"],
         lsm: &["path_rename"],
         treatment: Treatment::OnBehalf,
+        preload: Preload::Decided,
         note: "",
     },
     Row {
@@ -107,6 +128,7 @@ pub const CATALOG: &[Row] = &[
         syscalls: &["unlink", "unlinkat", "rmdir"],
         lsm: &["path_unlink", "path_rmdir"],
         treatment: Treatment::OnBehalf,
+        preload: Preload::Decided,
         note: "",
     },
     Row {
@@ -137,6 +159,9 @@ pub const CATALOG: &[Row] = &[
         ],
         lsm: &["path_chmod", "path_chown", "inode_setattr", "inode_setxattr", "inode_removexattr"],
         treatment: Treatment::OnBehalf,
+        preload: Preload::Partly(
+            "modes and owners are decided; the hooks of time stamps and attributes see no mount, so no path",
+        ),
         note: "setxattrat, removexattrat and file_setattr answer ENOSYS, so that programs use the older calls",
     },
     Row {
@@ -145,6 +170,9 @@ pub const CATALOG: &[Row] = &[
         syscalls: &["execve", "execveat"],
         lsm: &["bprm_creds_for_exec", "bprm_check_security"],
         treatment: Treatment::Verified,
+        preload: Preload::Held(
+            "arguments are judged and recorded, and no hook sees them before the program runs; an image that is blocked is blocked by the hook too",
+        ),
         note: "what an interpreter is told to run (sh -c, python -c) is data to the kernel",
     },
     Row {
@@ -153,6 +181,9 @@ pub const CATALOG: &[Row] = &[
         syscalls: &["mmap", "mprotect", "pkey_mprotect"],
         lsm: &["mmap_file", "file_mprotect"],
         treatment: Treatment::Scalar,
+        preload: Preload::Held(
+            "as without the kernel, and the hook blocks what the policy blocks on the file that is really mapped",
+        ),
         note: "held only where the policy can block it; a thread that swaps the descriptor between check and call is not seen",
     },
     Row {
@@ -161,6 +192,9 @@ pub const CATALOG: &[Row] = &[
         syscalls: &["connect", "sendto", "sendmsg", "sendmmsg"],
         lsm: &["socket_connect", "socket_sendmsg", "unix_stream_connect", "unix_may_send"],
         treatment: Treatment::OnBehalf,
+        preload: Preload::Held(
+            "rules speak of names, which the resolver knows; the hooks let no process of the tree connect by itself",
+        ),
         note: "SO_PEERCRED on the other side shows the supervisor's pid",
     },
     Row {
@@ -169,6 +203,7 @@ pub const CATALOG: &[Row] = &[
         syscalls: &["bind", "listen"],
         lsm: &["socket_bind", "socket_listen"],
         treatment: Treatment::OnBehalf,
+        preload: Preload::Held("as connect"),
         note: "",
     },
     Row {
@@ -177,6 +212,7 @@ pub const CATALOG: &[Row] = &[
         syscalls: &["socket", "socketpair"],
         lsm: &["socket_create"],
         treatment: Treatment::Scalar,
+        preload: Preload::Held("decided in the filter"),
         note: "AF_UNIX, TCP and UDP over IPv4 and IPv6, and route netlink are decided in the filter and not recorded",
     },
     Row {
@@ -192,6 +228,7 @@ pub const CATALOG: &[Row] = &[
         ],
         lsm: &["ptrace_access_check"],
         treatment: Treatment::Refused,
+        preload: Preload::Held("refused before the hook, which blocks it too"),
         note: "debuggers do not run inside a session",
     },
     Row {
@@ -200,6 +237,7 @@ pub const CATALOG: &[Row] = &[
         syscalls: &["kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_send_signal"],
         lsm: &["task_kill"],
         treatment: Treatment::Scalar,
+        preload: Preload::Held("the hook blocks signals to processes outside too"),
         note: "inside the tree signals are free and not recorded",
     },
     Row {
@@ -218,6 +256,7 @@ pub const CATALOG: &[Row] = &[
         ],
         lsm: &["task_prlimit", "task_setnice", "task_setscheduler"],
         treatment: Treatment::Scalar,
+        preload: Preload::Held("no table is needed"),
         note: "on processes of the tree these are free and not recorded",
     },
     Row {
@@ -279,6 +318,9 @@ pub const CATALOG: &[Row] = &[
         ],
         lsm: &["sb_mount", "move_mount", "bpf", "kernel_module_request", "locked_down", "userns_create"],
         treatment: Treatment::Refused,
+        preload: Preload::Held(
+            "refused before the hooks, which block mounts, namespaces, bpf and modules too",
+        ),
         note: "clone3 answers ENOSYS so that flags stay scalar; ioctl only those that inject input or change file systems, clone and unshare only new namespaces",
     },
     Row {
@@ -287,6 +329,7 @@ pub const CATALOG: &[Row] = &[
         syscalls: &["mq_open", "mq_unlink"],
         lsm: &["ipc_permission"],
         treatment: Treatment::Refused,
+        preload: Preload::Held("refused before the hook"),
         note: "POSIX queues reach outside the tree by name",
     },
     Row {
@@ -307,6 +350,7 @@ pub const CATALOG: &[Row] = &[
         ],
         lsm: &["ipc_permission", "shm_associate", "sem_associate", "msg_queue_associate"],
         treatment: Treatment::OnBehalf,
+        preload: Preload::Held("whose object it is stands in no table"),
         note: "free and not recorded on objects that the tree made; those of others are refused. Objects belong to the user that gait runs as, and outlive the session as they always do",
     },
 ];

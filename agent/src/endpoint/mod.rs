@@ -4,6 +4,6 @@ mod catalog;
 mod class;
 mod operation;
 
-pub use catalog::{CATALOG, Row, Treatment};
+pub use catalog::{CATALOG, Preload, Row, Treatment};
 pub use class::{EndpointClass, UnknownClass};
 pub use operation::{Operation, TargetKind};

@@ -56,6 +56,13 @@ impl Decision {
         Self { verdict: Verdict::Block, ground: Ground::Limit(limit), hits: Hits(0) }
     }
 
+    /// What a kernel decided by rules that were loaded beforehand: it knows the verdict and no reason.
+    #[must_use]
+    pub const fn preloaded(allowed: bool) -> Self {
+        let verdict = if allowed { Verdict::Allow } else { Verdict::Block };
+        Self { verdict, ground: Ground::Default, hits: Hits(0) }
+    }
+
     /// Returns the verdict.
     #[must_use]
     pub const fn verdict(self) -> Verdict {

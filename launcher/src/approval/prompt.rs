@@ -3,12 +3,16 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 
 use nix::sys::termios::{self, LocalFlags, SetArg};
 
 use super::QUESTION_MAX;
 use crate::exec::event::Approval;
 use crate::sys::{process, signal};
+
+/// Held while a question stands on the terminal.
+static TERMINAL: Mutex<()> = Mutex::new(());
 
 /// Opens the controlling terminal, if there is one.
 pub(crate) fn terminal() -> Option<File> {
@@ -20,8 +24,11 @@ pub(crate) fn answer_all(line: &OwnedFd) {
     let mut message = vec![0; QUESTION_MAX];
     while let Ok(length @ 1..) = process::read(line.as_fd(), &mut message) {
         let Some((number, text)) = message[..length].split_first_chunk::<8>() else { continue };
+        // There may be two lines, one for each who holds calls, but there is one terminal.
+        let alone = TERMINAL.lock().unwrap_or_else(PoisonError::into_inner);
         let answer =
             terminal().map_or(Approval::Unavailable, |tty| ask(&tty, &String::from_utf8_lossy(text)));
+        drop(alone);
         let mut reply = number.to_vec();
         reply.push(answer as u8);
         if process::write(line.as_fd(), &reply).is_err() {

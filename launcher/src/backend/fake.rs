@@ -298,7 +298,7 @@ impl Backend for Fake {
 
     fn wait(&mut self, also: BorrowedFd<'_>, pause: Pause) -> bool {
         let Some(player) = &mut self.player else { return false };
-        let ready = player.feed.wait(also, player.life.as_fd(), pause);
+        let ready = player.feed.wait(also, player.life.as_fd(), &[], pause);
         if ready.life {
             player.join();
         }

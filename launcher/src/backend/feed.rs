@@ -64,21 +64,31 @@ impl Feed {
         Status::receive(&self.status)
     }
 
-    /// Waits for an event, for news, for `also`, or for `life`, which becomes readable when the other side ends.
-    pub(super) fn wait(&mut self, also: BorrowedFd<'_>, life: BorrowedFd<'_>, pause: Pause) -> Ready {
+    /// Waits for an event, for news, for `also`, for one of `others`, or for `life`, which becomes readable when the other
+    /// side ends.
+    pub(super) fn wait(
+        &mut self,
+        also: BorrowedFd<'_>,
+        life: BorrowedFd<'_>,
+        others: &[BorrowedFd<'_>],
+        pause: Pause,
+    ) -> Ready {
         let busy = pause == Pause::Gather;
         if !busy && !self.events.may_sleep() {
             return Ready::default();
         }
-        let fds = [also, life, self.status.as_fd(), self.events.bell()];
+        let mut fds = vec![also, life, self.status.as_fd()];
         // While events gather the bell is silent: the producer rings only for a sleeping reader.
-        let watched = if busy { &fds[..3] } else { &fds[..] };
+        if !busy {
+            fds.push(self.events.bell());
+            fds.extend_from_slice(others);
+        }
         let timeout = match pause {
             Pause::Gather => Some(GATHER_MS),
             Pause::Until(time) => Some(i32::try_from(time.as_millis()).unwrap_or(i32::MAX)),
             Pause::Idle => None,
         };
-        let ready = process::poll(watched, timeout).unwrap_or_default();
+        let ready = process::poll(&fds, timeout).unwrap_or_default();
         if !busy {
             self.events.awake();
         }

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Answer, CliError, ErrorCode};
 use crate::backend::StartError;
-use crate::backend::seccomp::{Seccomp, Workload};
+use crate::backend::seccomp::{Files, Seccomp, Workload};
 use crate::exec::command::{self, CommandError};
 use crate::exec::environment;
 use crate::exec::evidence::{EvidenceError, Identity, RunDirectory};
@@ -152,7 +152,8 @@ pub(super) fn exec(args: &Exec, json: bool) -> Result<Answer, CliError> {
     };
     let run = RunDirectory::create(&out_dir, &run_id).map_err(evidence_error)?;
     let (policy, hidden) = (Arc::new(policy), hidden(args));
-    let backend = Seccomp::new(workload, Arc::clone(&policy), hidden.clone(), args.simulate, json);
+    let backend =
+        Seccomp::new(workload, Arc::clone(&policy), hidden.clone(), args.simulate, Files::Held, json);
     let plan = Plan {
         backend: Box::new(backend),
         policy,

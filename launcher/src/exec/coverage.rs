@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use gait_agent::endpoint::{CATALOG, EndpointClass, Treatment};
+use gait_agent::endpoint::{CATALOG, EndpointClass, Preload, Treatment};
 use gait_agent::policy::ReadEvidence;
 use gait_agent::schema;
 use serde::Serialize;
@@ -40,6 +40,8 @@ pub(crate) struct Coverage {
     schema_id: &'static str,
     schema_version: &'static str,
     backend: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preloaded_by: Option<&'static str>,
     mode: &'static str,
     classes: BTreeMap<&'static str, Level>,
     #[serde(flatten)]
@@ -67,6 +69,8 @@ struct Row {
     treatment: &'static str,
     #[serde(skip_serializing_if = "str::is_empty")]
     note: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preloaded: Option<&'static str>,
 }
 
 fn degraded(installed: Installed) -> Vec<&'static str> {
@@ -97,13 +101,20 @@ impl Coverage {
             schema_id: schema::COVERAGE,
             schema_version: schema::VERSION,
             backend: backend.as_str(),
+            preloaded_by: None,
             mode: if simulate { "simulate" } else { "enforce" },
             classes: EndpointClass::KERNEL.into_iter().map(|class| (class.as_str(), level)).collect(),
             installed: None,
             reads: reads.as_str(),
             rows: CATALOG
                 .iter()
-                .map(|row| Row { id: row.id, level, treatment: treatment(row.treatment), note: row.note })
+                .map(|row| Row {
+                    id: row.id,
+                    level,
+                    treatment: treatment(row.treatment),
+                    note: row.note,
+                    preloaded: None,
+                })
                 .collect(),
             degraded: if simulate { vec!["simulation: nothing is stopped"] } else { Vec::new() },
         }
@@ -123,6 +134,19 @@ impl Coverage {
             coverage.degraded = degraded(installed);
         }
         coverage
+    }
+
+    /// Makes the description of a seccomp session that of one on the eBPF backend, which is that and more.
+    pub(crate) fn with_rules_in_the_kernel(mut self) -> Self {
+        self.preloaded_by = Some(BackendKind::Ebpf.as_str());
+        for (row, known) in self.rows.iter_mut().zip(CATALOG) {
+            row.preloaded = match known.preload {
+                Preload::Decided => Some("wholly"),
+                Preload::Partly(_) => Some("partly"),
+                Preload::Held(_) => None,
+            };
+        }
+        self
     }
 
     /// Describes a session on a scripted kernel.

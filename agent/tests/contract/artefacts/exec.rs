@@ -144,6 +144,11 @@ static ROW: Record = Record::new(&[&[
         "How its calls are answered.",
     ),
     optional("note", Text, "What else to know."),
+    optional(
+        "preloaded",
+        Words(|| vec!["partly", "wholly"]),
+        "How far its calls are decided by rules that the kernel was given.",
+    ),
 ]]);
 
 static CLASSES: Record = Record {
@@ -163,7 +168,8 @@ static CLASSES: Record = Record {
 pub(super) static COVERAGE: Record = Record::new(&[&[
     required("schema_id", Const(schema::COVERAGE), "Names the document."),
     required("schema_version", Const(schema::VERSION), "Names the generation."),
-    required("backend", Words(|| vec!["seccomp"]), "What enforces."),
+    required("backend", Words(|| vec!["seccomp"]), "What holds calls."),
+    optional("preloaded_by", Words(|| vec!["ebpf"]), "What decides by rules that it was given."),
     required("mode", Words(|| vec!["enforce", "simulate"]), "Whether anything is stopped."),
     required("classes", Shape::Record(&CLASSES), "Per class."),
     required("floor", PLACE, "What bounds the reach of a mistake."),

@@ -68,7 +68,40 @@ pub(super) struct Needs {
     pub(super) credentials: bool,
     /// Hold opens that only read.
     pub(super) reads: bool,
+    /// Hold the calls that act on files by name; not so where the kernel judges them by rules of its own.
+    pub(super) files: bool,
 }
+
+/// Calls that a kernel with the rules judges by itself. Not among them: truncate(2) and its kin (their hooks see no size),
+/// time stamps and extended attributes (their hooks see no mount, so no path).
+const JUDGED_BY_THE_KERNEL: &[&str] = &[
+    "open",
+    "openat",
+    "openat2",
+    "creat",
+    "mkdir",
+    "mkdirat",
+    "mknod",
+    "mknodat",
+    "symlink",
+    "symlinkat",
+    "link",
+    "linkat",
+    "rename",
+    "renameat",
+    "renameat2",
+    "unlink",
+    "unlinkat",
+    "rmdir",
+    "chmod",
+    "fchmod",
+    "fchmodat",
+    "fchmodat2",
+    "chown",
+    "lchown",
+    "fchown",
+    "fchownat",
+];
 
 /// A run of conditions that ends in returns; appended after the test of the call's number.
 #[derive(Debug, Default)]
@@ -157,6 +190,9 @@ fn own_process(which: u32) -> Block {
 /// Returns what the filter does with a call of the catalogue, by name.
 fn block_of(name: &str, needs: Needs) -> Option<Block> {
     let hold = || Block::default().ret(HOLD);
+    if !needs.files && JUDGED_BY_THE_KERNEL.contains(&name) {
+        return None;
+    }
     Some(match name {
         "open" => open_block(1, needs),
         "openat" => open_block(2, needs),
@@ -270,7 +306,7 @@ pub(super) fn build(needs: Needs) -> Vec<libc::sock_filter> {
 mod tests {
     use super::*;
 
-    const ALL: Needs = Needs { mmap_exec: true, credentials: true, reads: true };
+    const ALL: Needs = Needs { mmap_exec: true, credentials: true, reads: true, files: true };
 
     /// Runs the filter as the kernel would.
     fn run(program: &[libc::sock_filter], nr: u32, arch: u32, args: [u64; 6]) -> u32 {
@@ -344,6 +380,22 @@ mod tests {
         // The kernel looks at the low word only; so does the filter.
         let dirty = [0, 0, u64::from(libc::O_WRONLY.cast_unsigned()) | 0xdead_0000_0000_0000, 0, 0, 0];
         assert_eq!(call(no_reads, libc::SYS_openat, dirty), HOLD);
+    }
+
+    #[test]
+    fn what_the_kernel_judges_is_not_held() {
+        let kernel = Needs { files: false, ..ALL };
+        let args = [0, 0, u64::from((libc::O_RDWR | libc::O_CREAT).cast_unsigned()), 0, 0, 0];
+        for name in JUDGED_BY_THE_KERNEL {
+            let number = numbers::of(name).unwrap();
+            assert_eq!(call(kernel, number, args), ALLOW, "{name}");
+            assert_ne!(call(ALL, number, args), ALLOW, "{name}");
+        }
+        for held in
+            [libc::SYS_execve, libc::SYS_truncate, libc::SYS_utimensat, libc::SYS_setxattr, libc::SYS_connect]
+        {
+            assert_eq!(call(kernel, held, args), HOLD, "{held}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use gait_agent::policy::CompiledPolicy;
 
-use super::{Supervision, Workload};
+use super::{Files, Supervision, Workload};
 use crate::approval::prompt;
 use crate::backend::feed::Feed;
 use crate::backend::{Backend, BackendKind, Next, Pause, StartError};
@@ -24,6 +24,7 @@ pub(crate) struct Seccomp {
     /// Paths that the workload may not even read.
     hidden: Vec<Vec<u8>>,
     simulate: bool,
+    files: Files,
     /// Whether stdout is for somebody besides the workload.
     keep_stdout: bool,
     supervisor: Option<Supervisor>,
@@ -50,9 +51,30 @@ impl Seccomp {
         policy: Arc<CompiledPolicy>,
         hidden: Vec<Vec<u8>>,
         simulate: bool,
+        files: Files,
         keep_stdout: bool,
     ) -> Self {
-        Self { workload, policy, hidden, simulate, keep_stdout, supervisor: None, started: None }
+        Self { workload, policy, hidden, simulate, files, keep_stdout, supervisor: None, started: None }
+    }
+
+    /// As [`Backend::wait`], and ends as soon as one of `others` is readable too.
+    pub(in crate::backend) fn wait_with(
+        &mut self,
+        also: BorrowedFd<'_>,
+        others: &[BorrowedFd<'_>],
+        pause: Pause,
+    ) -> bool {
+        let Some(supervisor) = &mut self.supervisor else { return false };
+        let ready = supervisor.feed.wait(also, supervisor.life.as_fd(), others, pause);
+        if ready.life && supervisor.ended.is_none() {
+            supervisor.reap();
+        }
+        ready.also
+    }
+
+    /// Returns the workload's first process, once `coverage` has made it.
+    pub(in crate::backend) const fn first(&self) -> Option<u32> {
+        self.started
     }
 
     fn supervisor(&mut self) -> Result<&mut Supervisor, StartError> {
@@ -81,6 +103,7 @@ impl Backend for Seccomp {
                     policy: Arc::clone(&self.policy),
                     hidden: std::mem::take(&mut self.hidden),
                     simulate: self.simulate,
+                    files: self.files,
                     events: producer,
                     status: status_end,
                     start: start_end,
@@ -108,11 +131,14 @@ impl Backend for Seccomp {
         let (simulate, reads) = (self.simulate, self.policy.exec().reads);
         let supervisor = self.supervisor()?;
         process::write(supervisor.start.as_fd(), b"s").call("write")?;
-        let mut started = None;
-        let installed = loop {
+        let (mut started, mut ready) = (None, None);
+        let (pid, installed) = loop {
+            if let (Some(pid), Some(installed)) = (started, ready) {
+                break (pid, installed);
+            }
             match supervisor.feed.await_news() {
                 Some(Status::Ready { floor, scope, killable, sync }) => {
-                    break Installed { floor, scope, killable, sync };
+                    ready = Some(Installed { floor, scope, killable, sync });
                 }
                 Some(Status::Failed { step, errno }) => return Err(StartError::Step { step, errno }),
                 Some(Status::Started { pid }) => started = Some(pid),
@@ -120,7 +146,7 @@ impl Backend for Seccomp {
                 None => return Err(StartError::Step { step: Step::Process, errno: Errno(libc::ECHILD) }),
             }
         };
-        self.started = started;
+        self.started = Some(pid);
         Ok(Coverage::seccomp(installed, simulate, reads))
     }
 
@@ -152,12 +178,7 @@ impl Backend for Seccomp {
     }
 
     fn wait(&mut self, also: BorrowedFd<'_>, pause: Pause) -> bool {
-        let Some(supervisor) = &mut self.supervisor else { return false };
-        let ready = supervisor.feed.wait(also, supervisor.life.as_fd(), pause);
-        if ready.life && supervisor.ended.is_none() {
-            supervisor.reap();
-        }
-        ready.also
+        self.wait_with(also, &[], pause)
     }
 
     fn end(&mut self) {

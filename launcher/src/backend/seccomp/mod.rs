@@ -37,7 +37,9 @@ use crate::sys::ring::Producer;
 use crate::sys::{Errno, credentials, signal};
 use judge::Judge;
 pub(crate) use link::Seccomp;
+pub(in crate::backend) use resolve::recorded_process;
 use supervisor::Shared;
+pub(in crate::backend) use task::descends_from;
 
 /// Names the name servers, resolv.conf(5). Without it they are on this host, as for glibc.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -72,6 +74,15 @@ pub(crate) struct Workload {
     pub(crate) mask: signal::Set,
 }
 
+/// Who judges the calls that act on files by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Files {
+    /// The supervisor: each is held.
+    Held,
+    /// The kernel, by rules that were loaded beforehand.
+    Kernel,
+}
+
 /// What the supervisor is started with; all of it made by the guard before the fork.
 #[derive(Debug)]
 pub(crate) struct Supervision {
@@ -79,6 +90,7 @@ pub(crate) struct Supervision {
     /// Paths that the workload may not even read.
     pub(crate) hidden: Vec<Vec<u8>>,
     pub(crate) simulate: bool,
+    pub(crate) files: Files,
     pub(crate) events: Producer,
     pub(crate) status: OwnedFd,
     /// A first byte comes here when the guard has its key, a second one when it can take events; the end of the pipe means
@@ -121,7 +133,7 @@ impl<T> At<T> for Result<T, Errno> {
 }
 
 fn supervise_or_fail(supervision: Supervision, workload: &Workload, news: &OwnedFd) -> Result<(), Failure> {
-    let Supervision { policy, hidden, simulate, events, status, start, approvals } = supervision;
+    let Supervision { policy, hidden, simulate, files, events, status, start, approvals } = supervision;
     let mut keep: Vec<RawFd> = workload.keep.clone();
     keep.extend([status.as_raw_fd(), news.as_raw_fd(), start.as_raw_fd(), events.bell().as_raw_fd()]);
     keep.extend(approvals.as_ref().map(AsRawFd::as_raw_fd));
@@ -133,18 +145,22 @@ fn supervise_or_fail(supervision: Supervision, workload: &Workload, news: &Owned
         credentials::drop_for_good(GROUND_CAPABILITIES).at(Step::Process)?;
     }
     let resolv_conf = std::fs::read_to_string(RESOLV_CONF).unwrap_or_default();
-    let floored = !simulate && floor::is_available();
-    let floored =
-        floored && floor::restrict(policy.floor()).map_err(|_error| (Step::Landlock, Errno(libc::EPERM)))?;
+    let held = files == Files::Held;
+    let floorable = !simulate && floor::is_available();
+    let lay = || floor::restrict(policy.floor()).map_err(|_error| (Step::Landlock, Errno(libc::EPERM)));
+    // Laid before the fork it holds the workload too, at a price for every open. A kernel that has the rules needs no floor
+    // below them; the supervisor, which acts on its own, does.
+    let floored = floorable && held && lay()?;
     let scoped = !simulate && floor::can_scope();
 
     let needs = filter::Needs {
         mmap_exec: policy.can_block(Operation::MmapExec),
         credentials: own_credentials().is_some(),
         reads: policy.exec().reads != ReadEvidence::Off,
+        files: held,
     };
     // Where reads are not performed on the caller's behalf, the floor must hold them to the policy.
-    if policy.exec().reads != ReadEvidence::Exact && !floored && !simulate {
+    if held && policy.exec().reads != ReadEvidence::Exact && !floored && !simulate {
         return Err((Step::Landlock, Errno(libc::EOPNOTSUPP)));
     }
     let program = filter::build(needs);
@@ -168,6 +184,7 @@ fn supervise_or_fail(supervision: Supervision, workload: &Workload, news: &Owned
         Fork::Parent(pid) => pid,
     };
     drop((leash, hello_end, go, status));
+    let floored = floored || (floorable && !held && lay()?);
     reaper::release_standard_files();
     // From here on nobody without privileges may look into this process.
     process::set_dumpable(false).at(Step::Process)?;

@@ -415,27 +415,39 @@ impl Resolver<'_> {
     }
 
     fn recorded_proc(&self, pid: u32, rest: &[u8]) -> Result<Vec<u8>, Errno> {
-        let own = pid == self.task.tid || self.task.tgid() == Ok(pid);
-        let entry = match rest.strip_prefix(b"task/") {
-            Some(inner) => inner.splitn(2, |&b| b == b'/').nth(1).unwrap_or(b"task"),
-            None => rest,
-        };
-        let entry = entry.split(|&b| b == b'/').next().unwrap_or(b"");
-        if !own {
-            let public = entry.is_empty() || PUBLIC_PROC.contains(&entry);
-            let inside = public || task::descends_from(pid, self.tree);
-            if !inside || entry == b"mem" {
-                return Err(Errno(libc::EACCES));
-            }
-        }
-        let mut out = if own { b"/proc/self".to_vec() } else { b"/proc/[pid]".to_vec() };
-        for (i, part) in rest.split(|&b| b == b'/').filter(|part| !part.is_empty()).enumerate() {
-            out.push(b'/');
-            let is_tid = i == 1 && rest.starts_with(b"task/");
-            out.extend_from_slice(if is_tid { b"[tid]" } else { part });
-        }
-        Ok(out)
+        let caller = (self.task.tid, self.task.tgid().unwrap_or(self.task.tid));
+        recorded_process(pid, rest, caller, self.tree).ok_or(Errno(libc::EACCES))
     }
+}
+
+/// Returns the path under which an entry of `/proc/PID` is judged and recorded; `None` for what a tree may not see of a
+/// process outside it, whatever the policy says. `caller` is a thread and its process.
+pub(in crate::backend) fn recorded_process(
+    pid: u32,
+    rest: &[u8],
+    caller: (u32, u32),
+    tree: u32,
+) -> Option<Vec<u8>> {
+    let own = pid == caller.0 || pid == caller.1;
+    let entry = match rest.strip_prefix(b"task/") {
+        Some(inner) => inner.splitn(2, |&b| b == b'/').nth(1).unwrap_or(b"task"),
+        None => rest,
+    };
+    let entry = entry.split(|&b| b == b'/').next().unwrap_or(b"");
+    if !own {
+        let public = entry.is_empty() || PUBLIC_PROC.contains(&entry);
+        let inside = public || task::descends_from(pid, tree);
+        if !inside || entry == b"mem" {
+            return None;
+        }
+    }
+    let mut out = if own { b"/proc/self".to_vec() } else { b"/proc/[pid]".to_vec() };
+    for (i, part) in rest.split(|&b| b == b'/').filter(|part| !part.is_empty()).enumerate() {
+        out.push(b'/');
+        let is_tid = i == 1 && rest.starts_with(b"task/");
+        out.extend_from_slice(if is_tid { b"[tid]" } else { part });
+    }
+    Some(out)
 }
 
 /// Returns whether a magic link in `/proc/PID/fd` stands for a descriptor that gives data; an `O_PATH` one was never

@@ -195,7 +195,7 @@ impl Tasks {
 
 /// Returns whether `pid` is a descendant of `ancestor`, which itself is none. Walks up `/proc`, so a racing exit answers
 /// no.
-pub(super) fn descends_from(pid: u32, ancestor: u32) -> bool {
+pub(in crate::backend) fn descends_from(pid: u32, ancestor: u32) -> bool {
     let mut at = pid;
     // Deeper trees than this are not real.
     for _ in 0..4096 {
