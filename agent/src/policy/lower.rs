@@ -305,8 +305,11 @@ impl Tables<'_> {
 
         let (mut small, place) = graph.minimised();
         let (numbers, classes) = small.merge_symbols(names.classes());
+        let self_names = names;
         let (names, name_start) = names.renumbered(&numbers);
         let number = |state: u32| place.get(state as usize).copied().unwrap_or(0) * STRIDE;
+        if std::env::var_os("DBG").is_some() { let e=|g:&Graph| g.states.iter().map(|v| v.edges.len()).sum::<usize>();
+        eprintln!("paths {}/{} images {} min {}/{} classes {}->{} regions {} names {}/{} min {}/{}", paths.states.len(), paths.states.iter().map(|s| s.edges.len()).sum::<usize>(), images.states.len(), small.states.len(), e(&small), self_names.classes(), classes, region_of.iter().max().unwrap()+1, self_names.graph.states.len(), e(&self_names.graph), names.states.len(), e(&names)); }
         let cells = pack::pack(&[(&small, classes), (&names, 256)], options.max_cells)?;
         let literals = literals
             .into_iter()

@@ -6,7 +6,7 @@
 
 use super::TooLarge;
 use super::minimise::Graph;
-use super::nfa::{Symbol, index};
+use super::nfa::{Map, Symbol, index};
 
 /// A cell without an edge.
 pub(super) const FREE: u64 = u32::MAX as u64;
@@ -41,14 +41,10 @@ pub(super) fn pack(graphs: &[(&Graph, u32)], limit: usize) -> Result<Vec<u64>, T
     }
     // Those with many edges first; the others fill the gaps.
     order.sort_by_key(|&(number, _, edges)| (std::cmp::Reverse(edges.len()), number));
-    let mut first_free = area;
+    let mut gaps = Gaps { area, next: (0..=index(area)).collect(), tried: Map::default() };
     let mut top = area;
-    for (number, offset, edges) in order {
-        let Some(&(first, _)) = edges.first() else { break };
-        while cells.get(first_free).is_some_and(|&cell| cell != FREE) {
-            first_free += 1;
-        }
-        let base = place(&cells, edges, area.max(first_free.saturating_sub(first as usize)));
+    for (number, offset, edges) in order.into_iter().take_while(|(_, _, edges)| !edges.is_empty()) {
+        let base = gaps.place(&cells, edges);
         for &(symbol, next) in edges {
             let at = base + symbol as usize;
             if at >= limit {
@@ -60,6 +56,7 @@ pub(super) fn pack(graphs: &[(&Graph, u32)], limit: usize) -> Result<Vec<u64>, T
             if let Some(slot) = cells.get_mut(at) {
                 *slot = cell(number, offset + next * STRIDE);
             }
+            gaps.take(at);
         }
         top = top.max(base);
         if let Some(state) = cells.get_mut(number as usize) {
@@ -76,10 +73,68 @@ pub(super) fn pack(graphs: &[(&Graph, u32)], limit: usize) -> Result<Vec<u64>, T
     Ok(cells)
 }
 
-/// Returns a base at which all edges fall on free cells.
-fn place(cells: &[u64], edges: &[(Symbol, u32)], from: usize) -> usize {
-    let fits = |base: &usize| {
-        edges.iter().all(|&(symbol, _)| cells.get(base + symbol as usize).is_none_or(|&cell| cell == FREE))
-    };
-    (from..from + TRIES).find(fits).unwrap_or_else(|| from.max(cells.len()))
+/// Where edges can still go.
+struct Gaps {
+    area: usize,
+    /// For each cell a later or equal one, at the end of this chain the next that is free.
+    next: Vec<u32>,
+    /// How far cells have been tried for this many edges of which this symbol is the first.
+    tried: Map<(usize, Symbol), usize>,
+}
+
+impl Gaps {
+    /// Returns a base at which all edges fall on free cells.
+    fn place(&mut self, cells: &[u64], edges: &[(Symbol, u32)]) -> usize {
+        let Some(&(first, _)) = edges.first() else { return self.area };
+        let key = (edges.len(), first);
+        let mut at = self.tried.get(&key).copied().unwrap_or(self.area + first as usize);
+        for _ in 0..TRIES {
+            at = self.free(at);
+            let base = at - first as usize;
+            let fits = |&(symbol, _): &(Symbol, u32)| {
+                cells.get(base + symbol as usize).is_none_or(|&cell| cell == FREE)
+            };
+            if at >= cells.len() || edges.iter().all(fits) {
+                break;
+            }
+            at += 1;
+        }
+        at = self.free(at);
+        let base = at - first as usize;
+        let free = |&(symbol, _): &(Symbol, u32)| {
+            cells.get(base + symbol as usize).is_none_or(|&cell| cell == FREE)
+        };
+        if !edges.iter().all(free) {
+            at = cells.len().max(at);
+        }
+        self.tried.insert(key, at);
+        at - first as usize
+    }
+
+    /// Returns the first free cell from one on.
+    fn free(&mut self, from: usize) -> usize {
+        let mut at = from;
+        while let Some(&next) = self.next.get(at)
+            && next as usize != at
+        {
+            at = next as usize;
+        }
+        // The way is short the next time.
+        let mut back = from;
+        while let Some(slot) = self.next.get_mut(back)
+            && *slot as usize != back
+        {
+            back = std::mem::replace(slot, index(at)) as usize;
+        }
+        at
+    }
+
+    fn take(&mut self, at: usize) {
+        while self.next.len() <= at + 1 {
+            self.next.push(index(self.next.len()));
+        }
+        if let Some(slot) = self.next.get_mut(at) {
+            *slot = index(at + 1);
+        }
+    }
 }
