@@ -27,7 +27,7 @@ static __always_inline int only_block(struct file *file, u32 operations)
 
 /* Comes for a script, and again for its interpreter. */
 SEC("lsm/bprm_check_security")
-int BPF_PROG(bprm_check, struct linux_binprm *bprm, int ret)
+int BPF_PROG(bprm_check_security, struct linux_binprm *bprm, int ret)
 {
 	return ret ? ret : only_block(bprm->file, BIT(EXEC));
 }
@@ -67,7 +67,7 @@ __noinline int enter_image(struct member *m)
 }
 
 SEC("lsm/bprm_committed_creds")
-int BPF_PROG(bprm_committed, struct linux_binprm *bprm)
+int BPF_PROG(bprm_committed_creds, struct linux_binprm *bprm)
 {
 	struct member *m = acting();
 	struct file *file;

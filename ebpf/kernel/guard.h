@@ -8,7 +8,7 @@
 
 #define NEVER(hook, operation, what, ...)                                                                              \
 	SEC("lsm/" #hook)                                                                                              \
-	int BPF_PROG(guard_##hook, ##__VA_ARGS__)                                                                      \
+	int BPF_PROG(hook, ##__VA_ARGS__)                                                                      \
 	{                                                                                                              \
 		return never(OPERATION_##operation, GROUND_##what);                                                    \
 	}
@@ -37,7 +37,7 @@ static __always_inline bool is_outside(struct member *m, u64 task)
 }
 
 SEC("lsm/ptrace_access_check")
-int BPF_PROG(ptrace_access, struct task_struct *task, unsigned int mode, int ret)
+int BPF_PROG(ptrace_access_check, struct task_struct *task, unsigned int mode, int ret)
 {
 	struct member *m = acting();
 

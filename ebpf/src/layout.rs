@@ -222,7 +222,7 @@ pub struct Identity {
 }
 
 /// What a session is made of. Written before its first member is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct Session {
     /// First of its cells; states count from here.

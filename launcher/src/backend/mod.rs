@@ -4,6 +4,11 @@
 //! until the gate of this process tree has answered; a kernel that was given the policy beforehand decides by itself and
 //! tells afterwards. [`Next`] says which of the two an action went through.
 
+#[cfg_attr(
+    not(feature = "fake"),
+    expect(unreachable_pub, dead_code, unused_imports, reason = "tests inside a virtual machine reach it from outside")
+)]
+pub(crate) mod ebpf;
 #[cfg(any(test, feature = "fake"))]
 pub(crate) mod fake;
 pub(crate) mod feed;
