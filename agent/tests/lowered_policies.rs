@@ -52,30 +52,138 @@ fn decides(policy: &CompiledPolicy, found: u8, action: &Action<'_>) -> bool {
 /// Paths as they are on machines of developers, about two thousand.
 fn corpus() -> Vec<String> {
     let roots = [
-        "", "/home", HOME, "/root", WORK, "/etc", "/usr", "/usr/bin", "/usr/lib", "/usr/lib/x86_64-linux-gnu", "/var",
-        "/var/lib", "/tmp", "/run", "/dev", "/proc", "/proc/self", "/proc/[pid]", "/sys", "/home/other", "/opt/x",
-        "/run/user/1000", "/lib64",
+        "",
+        "/home",
+        HOME,
+        "/root",
+        WORK,
+        "/etc",
+        "/usr",
+        "/usr/bin",
+        "/usr/lib",
+        "/usr/lib/x86_64-linux-gnu",
+        "/var",
+        "/var/lib",
+        "/tmp",
+        "/run",
+        "/dev",
+        "/proc",
+        "/proc/self",
+        "/proc/[pid]",
+        "/sys",
+        "/home/other",
+        "/opt/x",
+        "/run/user/1000",
+        "/lib64",
     ];
     let places = [
-        "", "/.ssh", "/.ssh/id_ed25519", "/.ssh/id_ed25519.pub", "/.ssh/config", "/.gnupg/x", "/.aws/credentials",
-        "/.config", "/.config/gh/hosts.yml", "/.config/systemd/user/x.service", "/.config/nvim/init.lua", "/.bashrc",
-        "/.bash_history", "/.profile", "/.netrc", "/.npmrc", "/.cargo", "/.cargo/registry/src/a/b.rs",
-        "/.cargo/credentials.toml", "/.cargo/.package-cache", "/.cache/pip/x", "/.claude/settings.json",
-        "/.claude/projects/a.jsonl", "/.vscode/tasks.json", "/.vscode/x", "/.git", "/.git/config", "/.git/hooks",
-        "/.git/hooks/pre-commit", "/.git/hooks/pre-commit.sample", "/.git/objects/ab/cd", "/sub/.git/config",
-        "/sub/.git/modules/x/config", "/.git/worktrees/w/config.worktree", "/.env", "/.env.example", "/.env.local",
-        "/.envrc", "/.mcp.json", "/a.pem", "/deep/er/key.p12", "/cacert.pem", "/src/main.rs", "/target/debug/build/x",
-        "/node_modules/.bin/tsc", "/shadow", "/passwd", "/hosts", "/sudoers.d/x", "/cron.d/job", "/cron.daily/x",
-        "/ssl/private/k", "/bin/sh", "/bin/sudo", "/sudo", "/su", "/git", "/ld-linux-x86-64.so.2", "/ld-2.31.so",
-        "/x86_64-linux-gnu/ld-musl-x.so", "/python3.11", "/bin/crontab", "/share/man/a b.gz", "/null", "/pts/3",
-        "/pts/[n]", "/shm/x", "/mem", "/environ", "/maps", "/task/[tid]/comm", "/task/[tid]/environ", "/comm",
-        "/fd/3", "/status", "/docker.sock", "/run/docker.sock", "/containerd/containerd.sock", "/bus", "/systemd/private",
-        "/ssh-abc/agent.1", "/tmux-1000/default", "/.X11-unix/X0", "/dbus/system_bus_socket", "/app/x.sock",
-        "/gait/keys/private", "/.config/gait/keys/k", "/.config/gait/x", "/.gait/runs/1", "/snap/firefox/x",
-        "/.var/app/org.mozilla.firefox/x", "/.mozilla/firefox/p/cookies.sqlite", "/.local/share/keyrings/k",
-        "/.local/state/x", "/.local/bin/x", "/go/pkg/mod/x.pem", "/x ", "/tab\t", "/memfd:x", "/.lesshst", "/.viminfz.tmp",
+        "",
+        "/.ssh",
+        "/.ssh/id_ed25519",
+        "/.ssh/id_ed25519.pub",
+        "/.ssh/config",
+        "/.gnupg/x",
+        "/.aws/credentials",
+        "/.config",
+        "/.config/gh/hosts.yml",
+        "/.config/systemd/user/x.service",
+        "/.config/nvim/init.lua",
+        "/.bashrc",
+        "/.bash_history",
+        "/.profile",
+        "/.netrc",
+        "/.npmrc",
+        "/.cargo",
+        "/.cargo/registry/src/a/b.rs",
+        "/.cargo/credentials.toml",
+        "/.cargo/.package-cache",
+        "/.cache/pip/x",
+        "/.claude/settings.json",
+        "/.claude/projects/a.jsonl",
+        "/.vscode/tasks.json",
+        "/.vscode/x",
+        "/.git",
+        "/.git/config",
+        "/.git/hooks",
+        "/.git/hooks/pre-commit",
+        "/.git/hooks/pre-commit.sample",
+        "/.git/objects/ab/cd",
+        "/sub/.git/config",
+        "/sub/.git/modules/x/config",
+        "/.git/worktrees/w/config.worktree",
+        "/.env",
+        "/.env.example",
+        "/.env.local",
+        "/.envrc",
+        "/.mcp.json",
+        "/a.pem",
+        "/deep/er/key.p12",
+        "/cacert.pem",
+        "/src/main.rs",
+        "/target/debug/build/x",
+        "/node_modules/.bin/tsc",
+        "/shadow",
+        "/passwd",
+        "/hosts",
+        "/sudoers.d/x",
+        "/cron.d/job",
+        "/cron.daily/x",
+        "/ssl/private/k",
+        "/bin/sh",
+        "/bin/sudo",
+        "/sudo",
+        "/su",
+        "/git",
+        "/ld-linux-x86-64.so.2",
+        "/ld-2.31.so",
+        "/x86_64-linux-gnu/ld-musl-x.so",
+        "/python3.11",
+        "/bin/crontab",
+        "/share/man/a b.gz",
+        "/null",
+        "/pts/3",
+        "/pts/[n]",
+        "/shm/x",
+        "/mem",
+        "/environ",
+        "/maps",
+        "/task/[tid]/comm",
+        "/task/[tid]/environ",
+        "/comm",
+        "/fd/3",
+        "/status",
+        "/docker.sock",
+        "/run/docker.sock",
+        "/containerd/containerd.sock",
+        "/bus",
+        "/systemd/private",
+        "/ssh-abc/agent.1",
+        "/tmux-1000/default",
+        "/.X11-unix/X0",
+        "/dbus/system_bus_socket",
+        "/app/x.sock",
+        "/gait/keys/private",
+        "/.config/gait/keys/k",
+        "/.config/gait/x",
+        "/.gait/runs/1",
+        "/snap/firefox/x",
+        "/.var/app/org.mozilla.firefox/x",
+        "/.mozilla/firefox/p/cookies.sqlite",
+        "/.local/share/keyrings/k",
+        "/.local/state/x",
+        "/.local/bin/x",
+        "/go/pkg/mod/x.pem",
+        "/x ",
+        "/tab\t",
+        "/memfd:x",
+        "/.lesshst",
+        "/.viminfz.tmp",
     ];
-    roots.iter().flat_map(|root| places.iter().map(move |place| format!("{root}{place}"))).map(|path| if path.is_empty() { "/".to_owned() } else { path }).collect()
+    roots
+        .iter()
+        .flat_map(|root| places.iter().map(move |place| format!("{root}{place}")))
+        .map(|path| if path.is_empty() { "/".to_owned() } else { path })
+        .collect()
 }
 
 const IMAGES: [&str; 4] = ["", "/usr/bin/git", "/usr/lib/git-core/git-remote-https", "/usr/bin/python3"];
@@ -90,8 +198,12 @@ fn they_say_what_the_gate_says() {
             for operation in operations() {
                 for image in IMAGES {
                     let argv = (operation == Operation::Exec).then_some(&b"git\0config\0core.pager\0"[..]);
-                    let action =
-                        Action { operation, object: Object::Path(path.as_bytes()), image: image.as_bytes(), argv };
+                    let action = Action {
+                        operation,
+                        object: Object::Path(path.as_bytes()),
+                        image: image.as_bytes(),
+                        argv,
+                    };
                     let found = lowered.verdict(path.as_bytes(), image.as_bytes(), operation);
                     all += 1;
                     held += u32::from(!decides(&policy, found, &action));
@@ -100,8 +212,13 @@ fn they_say_what_the_gate_says() {
         }
         println!("{name}: {all} verdicts, {:.2}% held", f64::from(held) * 100.0 / f64::from(all));
         for note in &lowered.held {
-            let rule = note.rule.as_ref().map_or_else(|| "(default)".into(), |(rule, at)| format!("{rule} {at}"));
-            println!("   {rule}: {} {:?}", note.why, note.operations.iter().map(|op| op.as_str()).collect::<Vec<_>>());
+            let rule =
+                note.rule.as_ref().map_or_else(|| "(default)".into(), |(rule, at)| format!("{rule} {at}"));
+            println!(
+                "   {rule}: {} {:?}",
+                note.why,
+                note.operations.iter().map(|op| op.as_str()).collect::<Vec<_>>()
+            );
         }
     }
 }

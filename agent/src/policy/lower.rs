@@ -251,7 +251,8 @@ fn witnesses<P: Pruning>(
             let odd = |class: &Symbol| names.odd == Some(*class);
             let class = match by {
                 Some(class) => class,
-                None => (0..index(names.classes())).find(|class| !has_edge(class) && named(class) && !odd(class))?,
+                None => (0..index(names.classes()))
+                    .find(|class| !has_edge(class) && named(class) && !odd(class))?,
             };
             let name = names.witnesses.get(class as usize)?.as_deref()?;
             let leads = machine.step(parent, names.class(name)) == at;
@@ -290,7 +291,8 @@ impl Tables<'_> {
         let sinks = (shift + index(images.states.len()), shift + index(images.states.len()) + 1);
         let mut add = |machine_states: &[determinize::State], values: Vec<u32>, shift: u32, sink: u32| {
             for (state, value) in machine_states.iter().zip(values) {
-                let mut edges: Vec<_> = state.edges.iter().map(|&(class, next)| (class, next + shift)).collect();
+                let mut edges: Vec<_> =
+                    state.edges.iter().map(|&(class, next)| (class, next + shift)).collect();
                 if let Some(odd) = names.odd {
                     edges.push((odd, sink));
                     edges.sort_unstable();
@@ -308,8 +310,24 @@ impl Tables<'_> {
         let self_names = names;
         let (names, name_start) = names.renumbered(&numbers);
         let number = |state: u32| place.get(state as usize).copied().unwrap_or(0) * STRIDE;
-        if std::env::var_os("DBG").is_some() { let e=|g:&Graph| g.states.iter().map(|v| v.edges.len()).sum::<usize>();
-        eprintln!("paths {}/{} images {} min {}/{} classes {}->{} regions {} names {}/{} min {}/{}", paths.states.len(), paths.states.iter().map(|s| s.edges.len()).sum::<usize>(), images.states.len(), small.states.len(), e(&small), self_names.classes(), classes, region_of.iter().max().unwrap()+1, self_names.graph.states.len(), e(&self_names.graph), names.states.len(), e(&names)); }
+        if std::env::var_os("DBG").is_some() {
+            let e = |g: &Graph| g.states.iter().map(|v| v.edges.len()).sum::<usize>();
+            eprintln!(
+                "paths {}/{} images {} min {}/{} classes {}->{} regions {} names {}/{} min {}/{}",
+                paths.states.len(),
+                paths.states.iter().map(|s| s.edges.len()).sum::<usize>(),
+                images.states.len(),
+                small.states.len(),
+                e(&small),
+                self_names.classes(),
+                classes,
+                region_of.iter().max().unwrap() + 1,
+                self_names.graph.states.len(),
+                e(&self_names.graph),
+                names.states.len(),
+                e(&names)
+            );
+        }
         let cells = pack::pack(&[(&small, classes), (&names, 256)], options.max_cells)?;
         let literals = literals
             .into_iter()

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gait_agent::policy::{CompiledPolicy, Lowered};
+use gait_agent::policy::{CompiledPolicy, LowerOptions, Lowered};
 
 use super::BackendKind;
 use super::ebpf::{self, Kernel, Refused};
@@ -69,7 +69,7 @@ fn in_kernel(policy: &CompiledPolicy, hidden: &[Vec<u8>], run_id: &str) -> Resul
     }
     // What the host says comes first: it costs nothing.
     ebpf::look_around()?;
-    let rules = policy.lower(hidden).map_err(|error| Refused {
+    let rules = policy.lower(hidden, LowerOptions::default()).map_err(|error| Refused {
         what: format!("the policy cannot be lowered into the kernel: {error}"),
         remedy: "use --backend seccomp, which has no such limits".to_owned(),
     })?;

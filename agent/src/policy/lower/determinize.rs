@@ -138,7 +138,9 @@ impl<'a, P: Pruning> Machine<'a, P> {
         let mut before: Option<(&[(Symbol, NodeId)], u32)> = None;
         for run in pairs.chunk_by(|a, b| a.0 == b.0) {
             let Some(&(symbol, _)) = run.first() else { continue };
-            let same = |other: &[(Symbol, NodeId)]| run.iter().map(|pair| pair.1).eq(other.iter().map(|pair| pair.1));
+            let same = |other: &[(Symbol, NodeId)]| {
+                run.iter().map(|pair| pair.1).eq(other.iter().map(|pair| pair.1))
+            };
             let next = match before {
                 Some((other, next)) if same(other) => next,
                 _ => {
@@ -176,7 +178,8 @@ impl<'a, P: Pruning> Machine<'a, P> {
         let before = from.and_then(|from| self.states.get(from as usize)).map(|state| state.settled);
         let settled = self.settle(before, &nodes);
         if let Some((done, view)) = self.settled.get(settled as usize) {
-            let wanted = |label: &Label| done.binary_search(label).is_err() && self.pruning.wanted(view, *label);
+            let wanted =
+                |label: &Label| done.binary_search(label).is_err() && self.pruning.wanted(view, *label);
             nodes.retain(|&id| self.nfa.reach(id).iter().any(wanted));
         }
         let key = (nodes.into_boxed_slice(), settled);
@@ -197,7 +200,8 @@ impl<'a, P: Pruning> Machine<'a, P> {
 
     /// Returns the number of the settled labels, after those of some nodes were added.
     fn settle(&mut self, before: Option<u32>, nodes: &[NodeId]) -> u32 {
-        let old = before.and_then(|before| self.settled.get(before as usize)).map_or(&[][..], |(done, _)| done);
+        let old =
+            before.and_then(|before| self.settled.get(before as usize)).map_or(&[][..], |(done, _)| done);
         let mut done: Option<Vec<Label>> = None;
         for &id in nodes {
             for &label in self.nfa.node(id).map_or(&[][..], |node| &node.covers) {

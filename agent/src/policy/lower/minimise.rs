@@ -47,7 +47,8 @@ impl Graph {
         let mut small = Self { states: vec![Vertex::default(); count] };
         let mut done = vec![false; count];
         for (at, &number) in block.iter().enumerate() {
-            let (Some(slot), Some(done)) = (small.states.get_mut(number as usize), done.get_mut(number as usize))
+            let (Some(slot), Some(done)) =
+                (small.states.get_mut(number as usize), done.get_mut(number as usize))
             else {
                 continue;
             };

@@ -87,7 +87,12 @@ impl Names {
 
 /// Bytes that names are made of where any will do, the usual ones first.
 fn usual_bytes() -> impl Iterator<Item = u8> {
-    (b'a'..=b'z').chain(b'0'..=b'9').chain(b'A'..=b'Z').chain(b'!'..=b'~').chain(1..=0x7f).filter(|&byte| byte != b'/')
+    (b'a'..=b'z')
+        .chain(b'0'..=b'9')
+        .chain(b'A'..=b'Z')
+        .chain(b'!'..=b'~')
+        .chain(1..=0x7f)
+        .filter(|&byte| byte != b'/')
 }
 
 /// Returns for each state a name that ends in it: the shortest but for `.` and `..`, which no path has.
@@ -104,7 +109,8 @@ fn witnesses(machine: &Machine<'_, Everything>) -> Vec<Option<Vec<u8>>> {
     let mut names: Vec<Option<Vec<u8>>> =
         ways.iter().map(|way| way.clone().filter(|way| is_name(way))).collect();
     for (at, state) in (0..).zip(&machine.states) {
-        let steps = state.edges.iter().map(|&(symbol, next)| (Some(symbol), next)).chain([(None, state.fallback)]);
+        let steps =
+            state.edges.iter().map(|&(symbol, next)| (Some(symbol), next)).chain([(None, state.fallback)]);
         for (by, next) in steps {
             let Some(slot @ None) = names.get_mut(next as usize) else { continue };
             *slot = longer(machine, &ways, at, by).filter(|name| is_name(name));

@@ -148,7 +148,8 @@ impl Node {
         let Draft { looped, mut ends, mut covers } = draft;
         ends.sort_unstable();
         covers.sort_unstable();
-        let mut node = Self { edges: Vec::with_capacity(edges.len()), any: None, deep: None, looped, ends, covers };
+        let mut node =
+            Self { edges: Vec::with_capacity(edges.len()), any: None, deep: None, looped, ends, covers };
         for &(symbol, child) in edges {
             let child = place.get(child as usize).copied();
             match (symbol, child) {
