@@ -74,7 +74,7 @@ boot() { # boot PAYLOAD WORD…
         icount) accelerated=(-accel "tcg,thread=single" -icount "shift=0,sleep=off") cpus=1 ;;
         *) fail "accelerator $accelerator: neither auto, kvm, tcg" ;;
     esac
-    line="console=ttyS0 loglevel=4 panic=-1 oops=panic mitigations=off tsc=reliable no_timer_check random.trust_cpu=on"
+    line="console=ttyS0 loglevel=4 panic=-1 oops=panic mitigations=off tsc=reliable no_timer_check random.trust_cpu=on systemd.mask=tmp.mount"
     : >"$work/console"
     local follower=''
     if ((console)); then

@@ -47,7 +47,7 @@ prepare_image() {
     }
     local size
     size=$(du -sm "$work/root" | cut -f 1)
-    PATH=$PATH:/usr/sbin:/sbin mke2fs -q -t ext4 -m 0 -O ^has_journal -L root -d "$work/root" "$image.part" "$((size + size / 4 + 64))M" >/dev/null
+    PATH=$PATH:/usr/sbin:/sbin mke2fs -q -t ext4 -m 0 -O ^has_journal -L root -d "$work/root" "$image.part" "$((size + size / 4 + 512))M" >/dev/null
     rm -rf "$work"
     mv "$image.part" "$image"
     say "made $image, $size MB, in $(since "$started")"

@@ -7,7 +7,7 @@ debian_keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 lists_hours=12
 
 # The modules that a guest loads: first what its disks and channels need, in this order, then what tests may use.
-boot_modules=(virtio virtio_ring virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_blk virtio_console)
+boot_modules=(virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_blk virtio_console)
 more_modules=(overlay loop fuse veth dummy br_netfilter bridge stp llc tun unix_diag inet_diag binfmt_misc)
 
 # apt with package lists of its own.

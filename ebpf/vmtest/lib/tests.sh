@@ -16,11 +16,13 @@ configure() { # configure NAME
 
 configurations() { sed -n 's/^\([^# ][^ ]*\) .*/\1/p' "$here/configurations" | paste -s -d ' '; }
 
-# Builds the tests and packs them; sets `programs` to NAME=PATH of each.
+# Builds the tests and packs them, with the binary of GAIT_TEST_BINARY instead of the one just built if it is set; sets `programs` to NAME=PATH of each.
 pack_tests() { # pack_tests PAYLOAD
     local name path files=()
     programs=()
+    local binary=${GAIT_TEST_BINARY:-}
     while read -r name path; do
+        [[ $name != gait || -z $binary ]] || path=$(realpath -e -- "$binary") || fail "there is no $binary"
         programs+=("$name=$path")
         files+=("$path")
         # Where there is no compiler, the probes have to be there.
