@@ -16,6 +16,7 @@ mod evidence;
 mod harness;
 mod keys;
 mod limits;
+mod probes;
 mod races;
 mod reads;
 mod regress;
