@@ -2,7 +2,7 @@
 # The guest's user land: a Debian root file system, made once per list of packages.
 
 # Programs that the tests run, and systemd for tests of the daemon. No compiler: probes are built on the host.
-image_packages=(bash coreutils diffutils findutils git grep gzip iproute2 jq kmod less make ncurses-base procps python3 sed
+image_packages=(bash coreutils diffutils findutils git grep gzip iproute2 jq kmod less make ncurses-base passwd procps python3 sed
     sqlite3 systemd systemd-sysv tar tmux util-linux)
 
 # Programs from here run there, so the guest's C library may not be older than the host's.
@@ -43,7 +43,9 @@ prepare_image() {
         --customize-hook='echo "127.0.0.1 localhost vm" >"$1/etc/hosts"; : >"$1/etc/fstab"' \
         "$suite" "$work/root" >"$work/log" 2>&1 || {
         tail -n 20 "$work/log" >&2
-        fail "the root file system cannot be made (all that was said: $work/log)"
+        mv "$work/log" "$cache/root.log"
+        rm -rf "$work"
+        fail "the root file system cannot be made (all that was said: $cache/root.log)"
     }
     local size
     size=$(du -sm "$work/root" | cut -f 1)
