@@ -26,6 +26,15 @@ kvm_works() {
     [[ $(<"$known") == yes ]]
 }
 
+# Processor time of the programs that this shell has waited for, in ticks.
+processor_ticks() {
+    local stat
+    read -r stat </proc/$$/stat
+    # shellcheck disable=SC2086 # fields; the name, which may have blanks, ends at the last parenthesis
+    set -- ${stat##*) }
+    echo $((${14} + ${15}))
+}
+
 # Settles how instructions are run; called once, before the first boot.
 choose_accelerator() {
     if ((icount)); then
@@ -85,6 +94,8 @@ boot() { # boot PAYLOAD WORD…
     mkfifo "$work/output"
     cat "$work/output" &
     local printer=$!
+    local before after
+    before=$(processor_ticks)
     timeout --foreground -k 5 "$limit" qemu-system-x86_64 "${accelerated[@]}" -cpu "$processor" -smp "$cpus" -m "$memory" \
         -nodefaults -no-user-config -display none -no-reboot -nic none \
         -kernel "$cache/kernel-$kernel/vmlinuz" -initrd "$work/initrd" -append "$line $append" \
@@ -96,6 +107,7 @@ boot() { # boot PAYLOAD WORD…
         -chardev file,id=status,path="$work/status" -device virtserialport,nr=2,chardev=status \
         -chardev file,id=left,path="$work/left.tar" -device virtserialport,nr=3,chardev=left \
         </dev/null || status=$?
+    after=$(processor_ticks)
     wait "$printer"
     if [[ $follower ]]; then kill "$follower"; fi
     if ((status == 124 || status == 137)); then
@@ -115,6 +127,7 @@ boot() { # boot PAYLOAD WORD…
         tar -xf "$work/left.tar" -C "$out"
     fi
     rm -rf "$work"
-    say "$(<"$cache/kernel-$kernel/release") by $accelerator${append:+, $append}: status $status after $(since "$started")"
+    say "$(<"$cache/kernel-$kernel/release") by $accelerator${append:+, $append}: status $status after $(since "$started")," \
+        "$(((after - before) / $(getconf CLK_TCK))) s of processor time"
     return "$status"
 }

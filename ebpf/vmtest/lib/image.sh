@@ -2,8 +2,8 @@
 # The guest's user land: a Debian root file system, made once per list of packages.
 
 # Programs that the tests run, and systemd for tests of the daemon. No compiler: probes are built on the host.
-image_packages=(bash bsdextrautils coreutils dbus diffutils findutils gcc-12-base git grep gzip iproute2 iputils-ping jq kmod less
-    libpython3-stdlib make ncurses-base procps python3 sed sqlite3 systemd systemd-sysv tar tmux util-linux xz-utils)
+image_packages=(bash coreutils diffutils findutils git grep gzip iproute2 jq kmod less make ncurses-base passwd procps python3 sed
+    sqlite3 systemd systemd-sysv tar tmux util-linux)
 
 # Programs from here run there, so the guest's C library may not be older than the host's.
 image_suite() {
@@ -34,16 +34,18 @@ prepare_image() {
     say "making the guest's root file system (once)"
     work=$(mktemp -d "$cache/root.XXXXXX")
     # shellcheck disable=SC2016 # $1 is for the hook
-    mmdebstrap --quiet --variant=essential --mode=root --skip=cleanup/reproducible \
+    mmdebstrap --quiet --variant=essential --mode=root --keyring="$debian_keyring" \
         --include="$(IFS=, && echo "${image_packages[*]}")" \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
         --customize-hook='chroot "$1" useradd --create-home --uid 1000 --shell /bin/bash tester' \
-        --customize-hook='rm -f "$1/etc/hostname" "$1/etc/resolv.conf" && echo vm >"$1/etc/hostname"' \
+        --customize-hook='rm -f "$1/etc/hostname" "$1/etc/resolv.conf" && echo vm >"$1/etc/hostname" && echo "nameserver 127.0.0.1" >"$1/etc/resolv.conf"' \
         --customize-hook='echo "127.0.0.1 localhost vm" >"$1/etc/hosts"; : >"$1/etc/fstab"' \
         "$suite" "$work/root" >"$work/log" 2>&1 || {
         tail -n 20 "$work/log" >&2
-        fail "the root file system cannot be made (all that was said: $work/log)"
+        mv "$work/log" "$cache/root.log"
+        rm -rf "$work"
+        fail "the root file system cannot be made (all that was said: $cache/root.log)"
     }
     local size
     size=$(du -sm "$work/root" | cut -f 1)
