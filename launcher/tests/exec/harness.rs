@@ -435,6 +435,11 @@ pub(crate) fn is_root() -> bool {
 }
 
 /// Finds a program in `PATH`.
+/// Whether sessions have their rules in the kernel.
+pub(crate) fn in_kernel() -> bool {
+    *BACKEND == "ebpf"
+}
+
 pub(crate) fn which(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())

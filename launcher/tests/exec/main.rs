@@ -14,6 +14,7 @@ mod dns;
 mod escape;
 mod evidence;
 mod harness;
+mod kernel;
 mod keys;
 mod limits;
 mod probes;

@@ -24,6 +24,17 @@ pub(crate) struct Leftover {
     pub(crate) members: u64,
 }
 
+/// Keeps cleaners away while a set of pins is made that nobody holds yet. Wait for none: a cleaner is done in no time.
+///
+/// # Errors
+/// The place for pins cannot be made or locked.
+pub(super) fn keep_away() -> Result<File, Refused> {
+    pins::root()?;
+    let root = File::open(PIN_ROOT).map_err(|error| unreadable(PIN_ROOT, &error))?;
+    root.lock_shared().map_err(|error| unreadable(PIN_ROOT, &error))?;
+    Ok(root)
+}
+
 /// Takes the lock that says that a set of pins is in use.
 ///
 /// # Errors
@@ -42,11 +53,14 @@ pub(super) fn hold(name: &str) -> io::Result<File> {
 /// # Errors
 /// A directory belongs to somebody else, or cannot be read or removed.
 pub(crate) fn clean_up() -> Result<Vec<Leftover>, Refused> {
-    let entries = match fs::read_dir(PIN_ROOT) {
-        Ok(entries) => entries,
+    let root = match File::open(PIN_ROOT) {
+        Ok(root) => root,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(unreadable(PIN_ROOT, &error)),
     };
+    // Somebody is about to take a directory that looks left over.
+    root.lock().map_err(|error| unreadable(PIN_ROOT, &error))?;
+    let entries = fs::read_dir(PIN_ROOT).map_err(|error| unreadable(PIN_ROOT, &error))?;
     let mut found = Vec::new();
     for entry in entries {
         let entry = entry.map_err(|error| unreadable(PIN_ROOT, &error))?;

@@ -123,6 +123,7 @@ pub(crate) fn connect(rules: &Lowered, pin: &str) -> Result<Arc<dyn Kernel>, Ref
     };
     // What killed sessions left behind would stay attached for ever. What still has processes stays.
     let _kept = clean_up()?;
+    let _away = leftovers::keep_away()?;
     let programs = Programs::load(&options)?;
     let lock = leftovers::hold(pin).map_err(|source| LoadError::Pin {
         path: Path::new(gait_ebpf::layout::PIN_ROOT).join(pin),

@@ -16,14 +16,8 @@ const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
 /// Makes the directory for one set of pins: empty, and nobody else's.
 pub(super) fn prepare(name: &str) -> Result<PathBuf, LoadError> {
-    let root = Path::new(PIN_ROOT);
-    on_bpffs(root.parent().unwrap_or(root))?;
-    match make(root) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        other => other.map_err(|source| LoadError::Pin { path: root.to_owned(), source })?,
-    }
-    own(root)?;
-    let directory = root.join(name);
+    root()?;
+    let directory = Path::new(PIN_ROOT).join(name);
     match make(&directory) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             own(&directory)?;
@@ -34,6 +28,17 @@ pub(super) fn prepare(name: &str) -> Result<PathBuf, LoadError> {
             .and_then(|()| own(&directory))
             .map(|()| directory),
     }
+}
+
+/// Makes the directory of all sets of pins, where it is not there yet.
+pub(super) fn root() -> Result<(), LoadError> {
+    let root = Path::new(PIN_ROOT);
+    on_bpffs(root.parent().unwrap_or(root))?;
+    match make(root) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        other => other.map_err(|source| LoadError::Pin { path: root.to_owned(), source })?,
+    }
+    own(root)
 }
 
 fn make(path: &Path) -> io::Result<()> {
