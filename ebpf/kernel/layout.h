@@ -14,7 +14,7 @@
 #define MEMO_SLOTS 32
 #define FILTER_BITS (1 << 20)
 #define NO_EDGES 0xffffffffu
-#define NO_CLASS 0xffffffffu
+#define UNKNOWN_IMAGE 0
 #define RING_BYTES (16 << 20)
 #define VERDICT_ALLOW 0
 #define VERDICT_SILENT 1
