@@ -173,6 +173,21 @@ impl Programs {
     }
 }
 
+impl Drop for Programs {
+    /// Detaches all hooks at the same time: each waits until no CPU can be in its program any more, and they can wait
+    /// together.
+    fn drop(&mut self) {
+        let links = std::mem::take(&mut self.links);
+        std::thread::scope(|scope| {
+            for link in links {
+                let name = std::thread::Builder::new().name("gait-detach".to_owned());
+                // Where no thread can be had the link goes here and now, with the closure.
+                let _started = name.spawn_scoped(scope, move || drop(link)).is_ok();
+            }
+        });
+    }
+}
+
 /// Hands a program to the kernel. Returns whether it is to be attached.
 fn prepare(name: &str, program: &mut Program, btf: &Btf) -> Result<bool, LoadError> {
     match program {
