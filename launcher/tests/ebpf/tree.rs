@@ -71,7 +71,7 @@ pub fn start(programs: &mut Programs, policy: &Policy, act: impl FnOnce() -> Vec
     }
     // SAFETY: descriptors of this process.
     assert_eq!(unsafe { libc::close(go[0]) + libc::close(out[1]) }, 0);
-    programs.seed(&session, pid.unsigned_abs()).unwrap();
+    programs.seed(&session, pid.unsigned_abs(), 0).unwrap();
     // SAFETY: a descriptor that nothing else owns.
     let out = unsafe { std::fs::File::from_raw_fd(out[0]) };
     Tree { session, ring, pid, start: go[1], out }
