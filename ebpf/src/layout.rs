@@ -315,8 +315,8 @@ pub struct Seed {
     pub session: u32,
     /// Tasks that were made members: 1, or something is wrong.
     pub placed: u32,
-    /// Zero.
-    pub zero: u32,
+    /// Class of the image that it runs now, or [`UNKNOWN_IMAGE`].
+    pub image_class: u32,
 }
 
 /// Kinds of events.

@@ -86,6 +86,7 @@ impl Programs {
             .load(gait_ebpf::OBJECT)
             .map_err(|error| object(&error))?;
         let names: Vec<String> = ebpf.programs().map(|(name, _)| name.to_owned()).collect();
+
         let mut ready = Vec::new();
         for name in names {
             let Some(program) = ebpf.program_mut(&name) else { continue };
