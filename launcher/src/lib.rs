@@ -19,6 +19,7 @@ pub mod toolgate;
 
 mod approval;
 mod backend;
+mod daemon;
 mod described_run;
 mod doctor;
 mod exec;

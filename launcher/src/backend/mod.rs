@@ -4,6 +4,7 @@
 //! until the gate of this process tree has answered; a kernel that was given the policy beforehand decides by itself and
 //! tells afterwards. [`Next`] says which of the two an action went through.
 
+pub(crate) mod ebpf;
 #[cfg(any(test, feature = "fake"))]
 pub(crate) mod fake;
 pub(crate) mod feed;

@@ -1,0 +1,147 @@
+//! The guard's side: the kernel programs of a session, by way of the daemon.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use gait_ebpf::layout::{Counters, Grant};
+
+use super::peer::ROOT;
+use super::protocol::{PACKET_MAX, Reply, Request};
+use super::{refused, tables};
+use crate::backend::ebpf::{Kernel, Opened, Refused, Tables};
+use crate::sys::{Errno, packets, process};
+
+/// How long an answer may take.
+const PATIENCE_S: i64 = 30;
+
+/// A connection to the daemon, and the session that it holds.
+///
+/// The daemon speaks only when asked, so that a hang-up ([`Self::is_lost`]) means one thing: it is gone, or has ended the
+/// session. The session cannot be taken up again then; the guard ends it.
+#[derive(Debug)]
+pub(crate) struct Remote {
+    socket: OwnedFd,
+    /// Held for one request and its reply; false once these cannot be told apart any more.
+    usable: Mutex<bool>,
+}
+
+impl Remote {
+    /// Connects to the daemon.
+    ///
+    /// # Errors
+    /// There is none, or it is not root's.
+    pub(crate) fn connect(path: &Path) -> Result<Self, Refused> {
+        let no = |errno: Errno| {
+            let what = format!("no gait agent answers at {}: {errno}", path.display());
+            refused(what, "start one (`systemctl start gait-agent.socket`), or run gait exec as root")
+        };
+        let socket = packets::connect_to(path).map_err(no)?;
+        let owner = packets::peer(socket.as_fd()).map_err(no)?.uid;
+        if owner != ROOT && owner != process::real_uid() {
+            let what = format!("the agent at {} belongs to user {owner}, not to root", path.display());
+            return Err(refused(what, "ask the administrator who put it there"));
+        }
+        packets::set_patience(socket.as_fd(), PATIENCE_S).map_err(no)?;
+        Ok(Self { socket, usable: Mutex::new(true) })
+    }
+
+    /// Hangs up when the daemon does. Readable for the time of a reply too: [`Self::is_lost`] tells the two apart.
+    pub(crate) fn line(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Whether the daemon is gone or has ended the session.
+    pub(crate) fn is_lost(&self) -> bool {
+        process::hung_up(self.socket.as_fd())
+    }
+
+    /// Asks for one thing; one descriptor may go with it, and one come back.
+    fn ask(
+        &self,
+        request: &Request,
+        luggage: Option<BorrowedFd<'_>>,
+    ) -> Result<(Reply, Option<OwnedFd>), Errno> {
+        let mut usable: MutexGuard<'_, bool> = self.usable.lock().unwrap_or_else(PoisonError::into_inner);
+        // A reply that did not come in time would be taken for that of the next request.
+        if !std::mem::replace(&mut *usable, false) {
+            return Err(Errno(libc::EPIPE));
+        }
+        // A daemon that refuses a connection says so unasked and hangs up; what it said can still be read.
+        let sent = packets::send(self.socket.as_fd(), &request.encode(), luggage);
+        if sent.is_err_and(|errno| errno != Errno(libc::EPIPE)) {
+            return Err(Errno(libc::EPIPE));
+        }
+        let mut buffer = [0; PACKET_MAX];
+        let packet = packets::receive(self.socket.as_fd(), &mut buffer)?;
+        let bytes = buffer.get(..packet.bytes).filter(|bytes| !bytes.is_empty() && !packet.cut);
+        let reply = match Reply::decode(bytes.ok_or(Errno(libc::EPIPE))?) {
+            Ok(reply) => reply,
+            Err(malformed) => Reply::Refused(malformed.into()),
+        };
+        *usable = !matches!(reply, Reply::Refused(_));
+        Ok((reply, packet.luggage.into_iter().next()))
+    }
+
+    /// As [`Self::ask`], for what is part of the start of a session.
+    fn set_up(
+        &self,
+        request: &Request,
+        luggage: BorrowedFd<'_>,
+    ) -> Result<(Reply, Option<OwnedFd>), Refused> {
+        match self.ask(request, Some(luggage)) {
+            Ok((Reply::Refused(refused), _)) => Err(refused),
+            Ok((Reply::Failed(errno), _)) | Err(errno) => Err(lost(&errno.to_string())),
+            Ok(answer) => Ok(answer),
+        }
+    }
+}
+
+fn lost(why: &str) -> Refused {
+    refused(
+        format!("the gait agent does not answer as it should: {why}"),
+        "`systemctl status gait-agent` says more",
+    )
+}
+
+impl Kernel for Remote {
+    fn open(&self, tables: &Tables<'_>) -> Result<Opened, Refused> {
+        let (shape, file) = tables::send(tables)
+            .map_err(|error| refused(format!("the tables cannot be sent: {error}"), "free some memory"))?;
+        match self.set_up(&Request::Open(shape), file.as_fd())? {
+            (Reply::Opened, Some(ring)) => Ok(Opened { ring }),
+            _ => Err(lost("no ring came")),
+        }
+    }
+
+    fn seed(&self, pid: u32) -> Result<(), Refused> {
+        let pidfd = process::pidfd_open(pid).map_err(|errno| {
+            refused(format!("process {pid} cannot be named: {errno}"), "start the session again")
+        })?;
+        match self.set_up(&Request::Seed, pidfd.as_fd())? {
+            (Reply::Done, None) => Ok(()),
+            _ => Err(lost("another answer came")),
+        }
+    }
+
+    fn grant(&self, tid: u32, grant: &Grant) -> Result<(), Errno> {
+        match self.ask(&Request::Grant { tid, grant: *grant }, None)? {
+            (Reply::Done, None) => Ok(()),
+            (Reply::Failed(errno), None) => Err(errno),
+            _ => Err(Errno(libc::EPIPE)),
+        }
+    }
+
+    fn counters(&self) -> Result<Counters, Errno> {
+        match self.ask(&Request::Counters, None)? {
+            (Reply::Counters(counters), None) => Ok(counters),
+            (Reply::Failed(errno), None) => Err(errno),
+            _ => Err(Errno(libc::EPIPE)),
+        }
+    }
+
+    fn close(&self) {
+        // Where nobody answers, the daemon that comes next does the same.
+        _ = self.ask(&Request::Close, None);
+    }
+}
