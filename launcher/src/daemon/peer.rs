@@ -41,15 +41,15 @@ impl Peer {
     pub(crate) fn admit(&self, pidfd: BorrowedFd<'_>) -> Result<u32, Refused> {
         let pid = pid_of(pidfd)?;
         let facts = Facts::of(pid).ok_or_else(gone)?;
+        if self.credentials.uid != ROOT {
+            self.admit_of_user(pid, &facts)?;
+        }
         if facts.tgid != pid {
             return Err(refused(format!("{pid} is a thread, not a process"), MISTAKE));
         }
         if facts.threads != 1 {
             let count = facts.threads;
             return Err(refused(format!("process {pid} has {count} threads, and may have one"), MISTAKE));
-        }
-        if self.credentials.uid != ROOT {
-            self.admit_of_user(pid, &facts)?;
         }
         // Everything above was read by number. If the process still lives, the number was its own all the time.
         if pid_of(pidfd)? == pid { Ok(pid) } else { Err(gone()) }

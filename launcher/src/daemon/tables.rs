@@ -4,8 +4,8 @@
 //! therefore not what keeps other sessions safe; it gives a mistake a name before anything runs under it.
 
 use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 
 use gait_ebpf::layout::{self, Session, session_flags};
 
@@ -133,12 +133,13 @@ impl Owned {
         if !packets::is_sealed(file.as_fd()) {
             return Err(TableError::NotSealed);
         }
-        let mut content = Vec::with_capacity(bytes + 1);
-        // The sender shares the offset of the file, so only what is read counts.
-        let read = File::from(file).take(bytes as u64 + 1).read_to_end(&mut content);
-        if read.ok() != Some(bytes) {
+        let file = File::from(file);
+        if file.metadata().ok().is_none_or(|file| file.len() != bytes as u64) {
             return Err(TableError::Length);
         }
+        let mut content = vec![0; bytes];
+        // Not from where the file stands: the sender shares that.
+        file.read_exact_at(&mut content, 0).map_err(|_error| TableError::Length)?;
         Self::parse(shape, &content).ok_or(TableError::Length)?.checked()
     }
 
