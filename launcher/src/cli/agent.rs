@@ -30,7 +30,7 @@ pub struct AgentRun {
 /// The host cannot do it (exit 7), another one runs, or its socket cannot be had.
 pub(super) fn run(args: &AgentRun) -> Result<Answer, CliError> {
     let files = Files { socket: args.socket.clone(), lock: PathBuf::from(LOCK) };
-    let ended = run::run(&files, daemon::load).map_err(run_error)?;
+    let ended = run::run(&files, daemon::allowed, daemon::load).map_err(run_error)?;
     let text = match (ended.live, ended.blocked) {
         (0, 0) => "agent: ended; nothing is left in the kernel".to_owned(),
         (live, blocked) => format!(

@@ -73,7 +73,11 @@ impl Remote {
             return Err(Errno(libc::EPIPE));
         }
         let mut buffer = [0; PACKET_MAX];
-        let packet = packets::receive(self.socket.as_fd(), &mut buffer)?;
+        let packet = match packets::receive(self.socket.as_fd(), &mut buffer) {
+            // It hung up before it read the request. What it had said is behind this error.
+            Err(Errno(libc::ECONNRESET)) => packets::receive(self.socket.as_fd(), &mut buffer)?,
+            other => other?,
+        };
         let bytes = buffer.get(..packet.bytes).filter(|bytes| !bytes.is_empty() && !packet.cut);
         let reply = match Reply::decode(bytes.ok_or(Errno(libc::EPIPE))?) {
             Ok(reply) => reply,
@@ -109,7 +113,7 @@ impl Kernel for Remote {
         let (shape, file) = tables::send(tables)
             .map_err(|error| refused(format!("the tables cannot be sent: {error}"), "free some memory"))?;
         match self.set_up(&Request::Open(shape), file.as_fd())? {
-            (Reply::Opened, Some(ring)) => Ok(Opened { ring }),
+            (Reply::Opened { ring_bytes }, Some(ring)) => Ok(Opened { ring, ring_bytes }),
             _ => Err(lost("no ring came")),
         }
     }

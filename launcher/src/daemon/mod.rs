@@ -34,11 +34,12 @@ mod tests;
 
 use std::fmt;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use gait_ebpf::layout::{Counters, Grant};
 
 use crate::backend::ebpf::{Refused, Tables};
-use crate::sys::Errno;
+use crate::sys::{Errno, process};
 
 /// Where the daemon listens.
 pub(crate) const SOCKET: &str = "/run/gait/agent.sock";
@@ -49,7 +50,7 @@ pub(crate) trait Owner: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// A map is full, or the kernel refuses; nothing of the session is left then.
-    fn open(&self, tables: &Tables<'_>) -> Result<(u32, OwnedFd), Refused>;
+    fn open(&self, tables: &Tables<'_>) -> Result<New, Refused>;
 
     /// Puts a process of one thread under the session's control.
     ///
@@ -91,17 +92,34 @@ pub(crate) trait Owner: fmt::Debug + Send + Sync {
     fn retire(&self);
 }
 
+/// A session that an owner has just made.
+#[derive(Debug)]
+pub(crate) struct New {
+    /// Its number in the kernel.
+    pub(crate) session: u32,
+    /// Its ring of events.
+    pub(crate) ring: OwnedFd,
+    /// How many bytes the ring has room for.
+    pub(crate) ring_bytes: u32,
+}
+
+/// Says whether this process may own the programs.
+///
+/// # Errors
+/// It is not root's.
+pub(crate) fn allowed() -> Result<(), Refused> {
+    if process::real_uid() == peer::ROOT {
+        return Ok(());
+    }
+    let remedy = "run it as root, or install the package, whose service does";
+    Err(refused("the agent loads programs into the kernel, which needs root", remedy))
+}
+
 /// Loads the programs, or takes over those that a daemon before has left.
 ///
 /// # Errors
-/// Not as root, or where the host does not let it.
-pub(crate) fn load() -> Result<std::sync::Arc<dyn Owner>, Refused> {
-    if crate::sys::process::real_uid() != peer::ROOT {
-        return Err(refused(
-            "the agent loads programs into the kernel, which needs root",
-            "run it as root, or install the package",
-        ));
-    }
+/// The host does not let it.
+pub(crate) fn load() -> Result<Arc<dyn Owner>, Refused> {
     Err(refused("this version of gait has no kernel programs", "use --backend seccomp"))
 }
 

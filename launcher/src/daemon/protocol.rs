@@ -52,7 +52,10 @@ pub(crate) struct Shape {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reply {
     /// The session exists. Its ring comes with it.
-    Opened,
+    Opened {
+        /// How many bytes it has room for.
+        ring_bytes: u32,
+    },
     /// It is done.
     Done,
     /// What no event tells.
@@ -244,7 +247,7 @@ impl Reply {
     /// Writes the packet.
     pub(crate) fn encode(&self) -> Vec<u8> {
         match self {
-            Self::Opened => Writer::new(OPENED).0,
+            Self::Opened { ring_bytes } => Writer::new(OPENED).u32(*ring_bytes).0,
             Self::Done => Writer::new(DONE).0,
             Self::Counters(Counters { lost, forks_refused, members }) => {
                 Writer::new(COUNTED).u64(*lost).u64(*forks_refused).u64(*members).0
@@ -266,7 +269,7 @@ impl Reply {
             return Err(Malformed::Version(version));
         }
         let reply = match kind {
-            OPENED => Self::Opened,
+            OPENED => Self::Opened { ring_bytes: reader.u32()? },
             DONE => Self::Done,
             COUNTED => Self::Counters(Counters {
                 lost: reader.u64()?,
@@ -309,7 +312,7 @@ mod tests {
 
     fn replies() -> Vec<Reply> {
         vec![
-            Reply::Opened,
+            Reply::Opened { ring_bytes: 1 << 24 },
             Reply::Done,
             Reply::Counters(Counters { lost: 1, forks_refused: 2, members: u64::MAX }),
             Reply::Failed(Errno(libc::ENOSPC)),

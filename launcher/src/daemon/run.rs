@@ -66,18 +66,20 @@ pub(crate) struct Files {
     pub(crate) lock: PathBuf,
 }
 
-/// Runs the daemon until SIGTERM or SIGINT.
+/// Runs the daemon until SIGTERM or SIGINT. Nothing is made before `allowed` has said yes.
 ///
 /// # Errors
 /// It could not begin, or its socket went away.
 pub(crate) fn run(
     files: &Files,
+    allowed: impl FnOnce() -> Result<(), Refused>,
     load: impl FnOnce() -> Result<Arc<dyn Owner>, Refused>,
 ) -> Result<Ended, RunError> {
     // Before the first thread, so that all have it.
     let signals = signal::set_mask(&signal::Set::all())
         .and_then(|_old| signal::signalfd(&signal::Set::all()))
         .map_err(|errno| RunError::Call("signalfd", errno))?;
+    allowed()?;
     let _lock = lock(&files.lock)?;
     // The numbers of inherited descriptors are told by the environment: they are taken before anything else is opened.
     let inherited = notify::socket().map_err(RunError::Inherited)?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::peer::Peer;
 use super::protocol::{Malformed, PACKET_MAX, Reply, Request, Shape};
 use super::registry::{Registry, Seat, Share};
-use super::{Owner, notify, refused, tables};
+use super::{New, Owner, notify, refused, tables};
 use crate::backend::ebpf::Refused;
 use crate::sys::packets::{self, Packet};
 use crate::sys::{Errno, process};
@@ -133,7 +133,7 @@ impl Connection {
         let done = |result: Result<(), Errno>| (result.map_or_else(Reply::Failed, |()| Reply::Done), None);
         match (request, first) {
             (Request::Open(shape), Some(file)) => {
-                self.open(&shape, file).map(|ring| (Reply::Opened, Some(ring)))
+                self.open(&shape, file).map(|(ring_bytes, ring)| (Reply::Opened { ring_bytes }, Some(ring)))
             }
             (Request::Seed, Some(pidfd)) => self.seed(pidfd.as_fd()).map(|()| (Reply::Done, None)),
             (Request::Grant { tid, grant }, None) => Ok(done(self.owner.grant(self.session()?, tid, &grant))),
@@ -157,7 +157,7 @@ impl Connection {
         }
     }
 
-    fn open(&mut self, shape: &Shape, file: OwnedFd) -> Result<OwnedFd, Refused> {
+    fn open(&mut self, shape: &Shape, file: OwnedFd) -> Result<(u32, OwnedFd), Refused> {
         if !matches!(self.state, State::New) {
             return Err(out_of_order("a connection can have one session"));
         }
@@ -168,10 +168,10 @@ impl Connection {
         // First the share, then the memory.
         let share = self.registry.share(self.peer.credentials.uid, bytes)?;
         let tables = tables::Owned::read(shape, bytes, file).map_err(wrong)?;
-        let (session, ring) = self.owner.open(&tables.tables())?;
+        let New { session, ring, ring_bytes } = self.owner.open(&tables.tables())?;
         self.state = State::Opened(session, share);
         notify::say(&format!("session {session} opened by {}", self.name()));
-        Ok(ring)
+        Ok((ring_bytes, ring))
     }
 
     fn seed(&mut self, pidfd: BorrowedFd<'_>) -> Result<(), Refused> {

@@ -21,6 +21,8 @@ pub(crate) struct Refused {
 pub(crate) struct Opened {
     /// Its ring of events.
     pub(crate) ring: OwnedFd,
+    /// How many bytes it has room for.
+    pub(crate) ring_bytes: u32,
 }
 
 /// The loaded programs, as one session uses them: owned by this process, or by the daemon.

@@ -52,7 +52,10 @@ class Line:
             self.socket.sendmsg([packet], luggage)
         except BrokenPipeError:
             pass
-        reply, fds, _, _ = socket.recv_fds(self.socket, 8192, 4)
+        try:
+            reply, fds, _, _ = socket.recv_fds(self.socket, 8192, 4)
+        except ConnectionResetError:  # it hung up before it read; what it had said is behind the error
+            reply, fds, _, _ = socket.recv_fds(self.socket, 8192, 4)
         if not reply:
             return "hung up"
         self.gift = fds[0] if fds else None

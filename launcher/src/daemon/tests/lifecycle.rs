@@ -177,6 +177,7 @@ fn open(remote: &Remote) -> Result<ebpf::Opened, ebpf::Refused> {
 }
 
 fn content(opened: ebpf::Opened) -> String {
+    assert_eq!(opened.ring_bytes, 1 << 16);
     let mut file = std::fs::File::from(opened.ring);
     let mut text = String::new();
     std::io::Seek::rewind(&mut file).unwrap();
@@ -235,6 +236,25 @@ fn the_guards_side_does_all_of_a_session() {
     assert_eq!(remote.counters(), Err(Errno(libc::EPIPE)));
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+/// A refusal that comes before anything was asked is told all the same, whichever of the two is faster.
+#[test]
+fn a_connection_too_many_is_told_why() {
+    let place = Place::new();
+    let _daemon = place.start();
+    if process::real_uid() == crate::daemon::peer::ROOT {
+        // Root has as many as there are.
+        let said = place.ask(&["connections"]);
+        assert!(said.contains(" has 16 connections, and no more are possible"), "{said}");
+        return;
+    }
+    let lines: Vec<Remote> = (0..16).map(|_| Remote::connect(&place.socket()).unwrap()).collect();
+    for _ in 0..50 {
+        let refused = open(&Remote::connect(&place.socket()).unwrap()).unwrap_err();
+        assert!(refused.what.contains(" has 16 connections"), "{refused:?}");
+    }
+    drop(lines);
 }
 
 #[test]

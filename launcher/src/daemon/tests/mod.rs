@@ -35,7 +35,7 @@ fn a_daemon_for_other_tests() {
     let files =
         run::Files { socket: directory.join("run/agent.sock"), lock: directory.join("run/agent.lock") };
     let pins = directory.join("pins");
-    let ended = run::run(&files, || Ok(Arc::new(owner::Pins::load(&pins)) as Arc<dyn Owner>));
+    let ended = run::run(&files, || Ok(()), || Ok(Arc::new(owner::Pins::load(&pins)) as Arc<dyn Owner>));
     match ended {
         Ok(ended) => println!("\nended with {} live, {} blocked", ended.live, ended.blocked),
         Err(error) => println!("\ndid not run: {error}"),

@@ -2,13 +2,12 @@
 //! answered. It outlives the daemon, as pins do.
 
 use std::fs;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use gait_ebpf::layout::{Counters, Grant, MAX_SESSIONS, session_flags};
 
 use crate::backend::ebpf::{Refused, Tables};
-use crate::daemon::{Owner, refused};
+use crate::daemon::{New, Owner, refused};
 use crate::sys::{Errno, packets};
 
 /// While this file is there, a process dies while it is put into a session.
@@ -69,7 +68,7 @@ fn runs(pid: &str) -> bool {
 }
 
 impl Owner for Pins {
-    fn open(&self, tables: &Tables<'_>) -> Result<(u32, OwnedFd), Refused> {
+    fn open(&self, tables: &Tables<'_>) -> Result<New, Refused> {
         assert!(tables.session.flags & session_flags::LIVE != 0);
         assert_eq!(tables.cells.len(), tables.session.cell_count as usize);
         let free = (1..MAX_SESSIONS).find(|number| {
@@ -78,7 +77,8 @@ impl Owner for Pins {
         });
         let number = free.ok_or_else(|| refused("every session of the kernel is taken", "end one"))?;
         fs::write(self.file(&format!("session.{number}")), "live").unwrap();
-        Ok((number, packets::sealed("ring", format!("ring {number}").as_bytes()).unwrap()))
+        let ring = packets::sealed("ring", format!("ring {number}").as_bytes()).unwrap();
+        Ok(New { session: number, ring, ring_bytes: 1 << 16 })
     }
 
     fn seed(&self, session: u32, pid: u32) -> Result<(), Refused> {
