@@ -12,6 +12,10 @@ check:
 test *args:
     cargo test --locked --workspace {{ args }}
 
+# The tests on Debian's kernels, in virtual machines
+kernels *args:
+    ebpf/vmtest/all {{ args }}
+
 # All benchmarks in full (release build; takes some minutes)
 bench *args:
     cargo build --locked --release --workspace

@@ -31,6 +31,7 @@ fn arrows_between_crates_never_turn_round() {
     }
     let launcher = dependencies("launcher/Cargo.toml");
     assert!(launcher.iter().any(|name| name == "gait-agent"));
+    assert!(dependencies("ebpf/Cargo.toml").is_empty(), "the layout depends on nothing");
     assert!(
         !launcher.iter().any(|name| name == "gait-bench"),
         "the launcher must not depend on its benchmarks"

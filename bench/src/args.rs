@@ -49,6 +49,9 @@ pub(crate) struct ExecArgs {
     /// The policy that is enforced
     #[arg(long, value_name = "FILE", default_value = "coding-agent")]
     pub(crate) policy: String,
+    /// The backend, as `gait exec --backend` takes it
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    pub(crate) backend: String,
     /// Rounds per measurement
     #[arg(long, value_name = "N", default_value_t = 9)]
     pub(crate) rounds: usize,

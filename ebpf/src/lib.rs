@@ -9,3 +9,12 @@
 #![no_std]
 
 pub mod layout;
+
+/// The compiled programs, at an address that suits the readers of object files.
+pub static OBJECT: &[u8] = &ALIGNED.0;
+
+#[repr(C, align(32))]
+struct Aligned<T: ?Sized>(T);
+
+static ALIGNED: Aligned<[u8; include_bytes!("../gait.bpf.o").len()]> =
+    Aligned(*include_bytes!("../gait.bpf.o"));

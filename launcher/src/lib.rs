@@ -17,6 +17,13 @@ pub mod run_id;
 pub mod session_config;
 pub mod toolgate;
 
+/// The loader of the kernel programs, for tests that have a kernel to themselves.
+#[cfg(feature = "fake")]
+#[doc(hidden)]
+pub mod kernel_programs {
+    pub use crate::backend::ebpf::*;
+}
+
 mod approval;
 mod backend;
 mod daemon;

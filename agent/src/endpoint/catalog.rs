@@ -181,9 +181,7 @@ pub const CATALOG: &[Row] = &[
         syscalls: &["mmap", "mprotect", "pkey_mprotect"],
         lsm: &["mmap_file", "file_mprotect"],
         treatment: Treatment::Scalar,
-        preload: Preload::Held(
-            "as without the kernel, and the hook blocks what the policy blocks on the file that is really mapped",
-        ),
+        preload: Preload::Decided,
         note: "held only where the policy can block it; a thread that swaps the descriptor between check and call is not seen",
     },
     Row {

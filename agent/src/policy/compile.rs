@@ -53,10 +53,10 @@ pub enum CompileError {
 #[derive(Debug, Clone)]
 pub struct CompiledPolicy {
     policy: Policy,
-    rules: Vec<CompiledRule>,
-    programs: Vec<Program>,
+    pub(super) rules: Vec<CompiledRule>,
+    pub(super) programs: Vec<Program>,
     index: PathIndex,
-    protect: Vec<Vec<Glob>>,
+    pub(super) protect: Vec<Vec<Glob>>,
     protect_set: u16,
     floor: Floor,
 }
@@ -65,7 +65,7 @@ pub struct CompiledPolicy {
 #[derive(Debug, Clone)]
 pub(super) struct Program {
     /// The policy fails closed on every action of the operation.
-    fail_closed: bool,
+    pub(super) fail_closed: bool,
     pub(super) steps: Vec<Step>,
     /// Whether the last step matches whatever comes.
     pub(super) total: bool,
@@ -84,12 +84,13 @@ pub(super) struct Step {
 pub(super) struct CompiledRule {
     pub(super) effect: Verdict,
     /// The set of `paths`, and that of `not_paths`.
-    path_set: Option<u16>,
-    not_path_set: Option<u16>,
+    pub(super) path_set: Option<u16>,
+    pub(super) not_path_set: Option<u16>,
     pub(super) path_globs: Option<Vec<Glob>>,
-    values: Vec<Vec<String>>,
-    executables: Option<Vec<Glob>>,
-    argv: Option<ArgvPattern>,
+    pub(super) not_path_globs: Vec<Glob>,
+    pub(super) values: Vec<Vec<String>>,
+    pub(super) executables: Option<Vec<Glob>>,
+    pub(super) argv: Option<ArgvPattern>,
     names: Option<NameSet>,
     endpoint: Option<EndpointGlobs>,
     /// Whether the rule asks for more than paths.
@@ -197,6 +198,7 @@ impl CompiledPolicy {
                 path_set,
                 not_path_set,
                 path_globs: bound.paths,
+                not_path_globs: bound.not_paths,
                 values,
                 executables: bound.executables,
                 argv: bound.argv,

@@ -16,7 +16,7 @@ pub(super) const MAX_ALTERNATIVES: usize = 256;
 const MAX_PATTERN_BYTES: usize = 4096;
 
 /// What `*` and `?` do not cross.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Separator {
     /// The slash of paths.
     Slash,
@@ -66,14 +66,15 @@ pub enum GlobError {
 }
 
 /// A pattern without braces. Copies share its tokens.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Glob {
     tokens: Arc<[Token]>,
     separator: Separator,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Token {
+/// A part of a glob.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Token {
     /// These bytes.
     Literal(Box<[u8]>),
     /// One character that is not a separator.
@@ -111,6 +112,18 @@ impl Glob {
     #[must_use]
     pub fn literal(text: &[u8], separator: Separator) -> Self {
         Self { tokens: Arc::new([Token::Literal(text.into())]), separator }
+    }
+
+    /// Makes the glob over paths that consists of these parts.
+    #[must_use]
+    pub(super) fn of_tokens(tokens: &[Token]) -> Self {
+        Self { tokens: tokens.into(), separator: Separator::Slash }
+    }
+
+    /// Returns the parts.
+    #[must_use]
+    pub(super) fn tokens(&self) -> &[Token] {
+        &self.tokens
     }
 
     /// Returns whether the whole text matches.

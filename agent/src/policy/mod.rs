@@ -16,6 +16,7 @@ mod floor;
 mod format;
 mod glob;
 mod load;
+mod lower;
 mod matcher;
 mod model;
 mod pattern;
@@ -35,6 +36,7 @@ pub use floor::Floor;
 pub use format::{FormatError, Formatted, format};
 pub use glob::{Glob, GlobError, Separator};
 pub use load::{MAX_POLICY_BYTES, MAX_RULES, ReadFile, is_shipped};
+pub use lower::{Held, Literal, LowerError, LowerOptions, Lowered, MAX_DEPTH, Why, verdict};
 pub use model::{
     Approval, ApprovalScope, BackendChoice, BaseMatch, Broker, Dataflow, EndpointRule, EnvKeeper,
     EnvSettings, Examples, ExecLimits, ExecSettings, FactMatch, FailClosed, Policy, RateLimit, ReadEvidence,

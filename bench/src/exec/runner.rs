@@ -48,6 +48,7 @@ pub(crate) struct Runner {
     /// This program, for the probes.
     own: PathBuf,
     policy: String,
+    backend: String,
     /// Where gait makes its signing key, so that a benchmark leaves nothing in the home directory.
     data: tempfile::TempDir,
 }
@@ -64,7 +65,7 @@ impl Runner {
             )
         })?;
         let data = tempfile::tempdir().map_err(|e| BenchError::io("temporary directory", e))?;
-        Ok(Self { gait, own, policy: args.policy.clone(), data })
+        Ok(Self { gait, own, policy: args.policy.clone(), backend: args.backend.clone(), data })
     }
 
     /// Returns the command of a probe.
@@ -97,7 +98,7 @@ impl Runner {
             Side::Native => Command::new(program),
             Side::Gait => {
                 let mut gait = Command::new(&self.gait);
-                gait.args(["exec", "--policy", &self.policy, "--"]).arg(program);
+                gait.args(["exec", "--policy", &self.policy, "--backend", &self.backend, "--"]).arg(program);
                 gait.env("XDG_DATA_HOME", self.data.path());
                 gait
             }

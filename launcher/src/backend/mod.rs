@@ -4,6 +4,7 @@
 //! until the gate of this process tree has answered; a kernel that was given the policy beforehand decides by itself and
 //! tells afterwards. [`Next`] says which of the two an action went through.
 
+pub(crate) mod choice;
 pub(crate) mod ebpf;
 #[cfg(any(test, feature = "fake"))]
 pub(crate) mod fake;
@@ -50,7 +51,7 @@ impl BackendKind {
 
     /// Returns whether this version of gait has the backend.
     pub(crate) const fn is_built(self) -> bool {
-        !matches!(self, Self::Ebpf | Self::Ptrace)
+        !matches!(self, Self::Ptrace)
     }
 
     /// Returns the spelling in documents and on the command line.
@@ -77,6 +78,9 @@ pub(crate) enum StartError {
     /// A call of the guard.
     #[error(transparent)]
     Call(#[from] SyscallError),
+    /// The kernel did not take the rules.
+    #[error(transparent)]
+    Kernel(#[from] ebpf::Refused),
     /// A step in one of the other processes.
     #[error("{} failed: {errno}", step.as_str())]
     Step {
@@ -93,13 +97,6 @@ pub(crate) enum Next<'a> {
     /// An action whose call was held: the gate judged it, and this event was accepted before the call was answered.
     Held(Event<'a>),
     /// An action that the kernel decided by rules that were loaded beforehand. The gate judges it again.
-    #[cfg_attr(
-        not(any(test, feature = "fake")),
-        expect(
-            dead_code,
-            reason = "the seccomp backend holds every call; only the scripted one decides beforehand"
-        )
-    )]
     Decided(Event<'a>),
     /// Actions that nobody can tell of any more.
     Lost {

@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Answer, CliError, ErrorCode};
+use crate::backend::ebpf::{self, Leftover};
 use crate::doctor::report::{Outcome, Report};
 use crate::run_id;
 
@@ -15,6 +16,9 @@ pub struct Doctor {
     /// Where sessions would write their evidence.
     #[arg(long, value_name = "DIR", default_value = run_id::OUTPUT_DIRECTORY)]
     pub output_dir: PathBuf,
+    /// Remove what killed sessions left pinned in the kernel (root).
+    #[arg(long)]
+    pub cleanup: bool,
 }
 
 /// Probes the host.
@@ -22,6 +26,9 @@ pub struct Doctor {
 /// # Errors
 /// Where nothing can be enforced here (exit 7).
 pub(super) fn doctor(args: &Doctor) -> Result<Answer, CliError> {
+    if args.cleanup {
+        return clean_up();
+    }
     let report = Report::make(&args.output_dir);
     let status = report.status();
     let non_fixable = report.checks.iter().any(|check| check.non_fixable);
@@ -51,6 +58,34 @@ pub(super) fn doctor(args: &Doctor) -> Result<Answer, CliError> {
         return Ok(answer.failed(hints.fold(error, |error, check| error.hint(check.message.clone()))));
     }
     Ok(answer)
+}
+
+/// Removes leftovers. Those with living processes stay, since they are what holds these.
+fn clean_up() -> Result<Answer, CliError> {
+    let found = ebpf::clean_up()
+        .map_err(|why| CliError::new(ErrorCode::DependencyMissing, why.what).hint(why.remedy))?;
+    let (kept, removed): (Vec<&Leftover>, Vec<&Leftover>) = found.iter().partition(|left| left.members > 0);
+    let names = |list: &[&Leftover]| list.iter().map(|left| left.name.clone()).collect::<Vec<_>>();
+    let fields = json!({
+        "schema_id": "gait.doctor.cleanup",
+        "schema_version": gait_agent::schema::VERSION,
+        "removed": names(&removed),
+        "kept": names(&kept),
+    });
+    let mut text: String = removed.iter().map(|left| format!("removed {}\n", left.name)).collect();
+    if found.is_empty() {
+        text.push_str("nothing was left over\n");
+    }
+    let answer = Answer::ok(&fields, text)?;
+    let Some(first) = kept.first() else { return Ok(answer) };
+    let said = format!(
+        "{} still has {} processes under control, which may do nothing any more; {} such directories stay",
+        first.name,
+        first.members,
+        kept.len()
+    );
+    let error = CliError::new(ErrorCode::ExecFailed, said);
+    Ok(answer.failed(error.hint("end these processes, then run gait doctor --cleanup again")))
 }
 
 fn text(report: &Report, summary: &str) -> String {

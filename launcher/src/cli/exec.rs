@@ -15,8 +15,10 @@ use gait_agent::trace::{Circumstances, Ending, RecorderOptions, Totals};
 use serde_json::{Map, Value, json};
 
 use super::{Answer, CliError, ErrorCode};
-use crate::backend::StartError;
+use crate::backend::choice::{self, Choice};
+use crate::backend::ebpf::{Ebpf, Refused};
 use crate::backend::seccomp::{Files, Seccomp, Workload};
+use crate::backend::{BackendKind, StartError};
 use crate::exec::command::{self, CommandError};
 use crate::exec::environment;
 use crate::exec::evidence::{EvidenceError, Identity, RunDirectory};
@@ -89,8 +91,20 @@ pub enum Backend {
     /// The best that this host has.
     #[default]
     Auto,
+    /// The policy's rules in the kernel, by root or through a running `gait agent`.
+    Ebpf,
     /// Held system calls, unprivileged.
     Seccomp,
+}
+
+impl Backend {
+    const fn asked(self) -> Option<BackendKind> {
+        match self {
+            Self::Auto => None,
+            Self::Ebpf => Some(BackendKind::Ebpf),
+            Self::Seccomp => Some(BackendKind::Seccomp),
+        }
+    }
 }
 
 /// Captures of `--capture`.
@@ -150,20 +164,45 @@ pub(super) fn exec(args: &Exec, json: bool) -> Result<Answer, CliError> {
             ..RecorderOptions::default()
         },
     };
-    let run = RunDirectory::create(&out_dir, &run_id).map_err(evidence_error)?;
     let (policy, hidden) = (Arc::new(policy), hidden(args));
-    let backend =
-        Seccomp::new(workload, Arc::clone(&policy), hidden.clone(), args.simulate, Files::Held, json);
-    let plan = Plan {
-        backend: Box::new(backend),
-        policy,
-        hidden,
-        identity,
-        allow_degraded: args.allow_degraded,
-        run,
+    let choice = choose_backend(args, &policy, &hidden, &run_id)?;
+    let used = (choice.kind(), choice.instead().map(|why| why.what.clone()));
+    let run = RunDirectory::create(&out_dir, &run_id).map_err(evidence_error)?;
+    let held =
+        |files| Seccomp::new(workload, Arc::clone(&policy), hidden.clone(), args.simulate, files, json);
+    let backend: Box<dyn crate::backend::Backend> = match choice {
+        Choice::Seccomp(_) => Box::new(held(Files::Held)),
+        Choice::Ebpf { kernel, rules } => {
+            let (policy, hidden) = (Arc::clone(&policy), hidden.clone());
+            Box::new(Ebpf::new(held(Files::Kernel), kernel, policy, hidden, args.simulate, *rules))
+        }
     };
+    let plan = Plan { backend, policy, hidden, identity, allow_degraded: args.allow_degraded, run };
     let outcome = session::run(plan, || key().map_err(|error| error.text())).map_err(session_error)?;
-    answer(args, &run_id, outcome)
+    answer(args, &run_id, outcome, used)
+}
+
+/// Chooses the backend. The command line decides where the policy leaves it open.
+fn choose_backend(
+    args: &Exec,
+    policy: &CompiledPolicy,
+    hidden: &[Vec<u8>],
+    run_id: &str,
+) -> Result<Choice, CliError> {
+    let (here, there) = (args.backend.asked(), BackendKind::asked(policy.exec().backend));
+    if let (Some(here), Some(there)) = (here, there)
+        && here != there
+    {
+        let said =
+            format!("the policy asks for exec.backend: {there}, the command line for --backend {here}");
+        return Err(CliError::new(ErrorCode::DependencyMissing, said).hint("drop one of the two"));
+    }
+    choice::choose(here.or(there), policy, hidden, run_id).map_err(refused)
+}
+
+/// What a kernel that does not take the rules means for the command.
+fn refused(why: Refused) -> CliError {
+    CliError::new(ErrorCode::DependencyMissing, why.what).hint(why.remedy)
 }
 
 /// Resolves the workspace, by default the working directory.
@@ -305,6 +344,7 @@ pub(crate) fn session_error(error: SessionError) -> CliError {
         SessionError::Start(StartError::Step { step: Step::Filter, errno: Errno(libc::EBUSY) }) => {
             CliError::new(ErrorCode::DependencyMissing, error.to_string()).hint(busy)
         }
+        SessionError::Start(StartError::Kernel(why)) => refused(why),
         SessionError::Start(StartError::Step {
             step: Step::Filter | Step::Landlock | Step::Listener,
             ..
@@ -337,7 +377,12 @@ fn exit_of(ending: Ending, exec_failed: Option<Errno>) -> u8 {
     u8::try_from(code & 0xff).unwrap_or(125)
 }
 
-fn answer(args: &Exec, run_id: &str, outcome: Outcome) -> Result<Answer, CliError> {
+fn answer(
+    args: &Exec,
+    run_id: &str,
+    outcome: Outcome,
+    (backend, instead): (BackendKind, Option<String>),
+) -> Result<Answer, CliError> {
     let own = exit_of(outcome.ending, outcome.exec_failed);
     let exit = if args.fail_on == Some(FailOn::Block) && outcome.blocked > 0 { BLOCKED } else { own };
     let footer = outcome.sealed.ticket_footer();
@@ -353,7 +398,11 @@ fn answer(args: &Exec, run_id: &str, outcome: Outcome) -> Result<Answer, CliErro
         "losses": outcome.summary.losses,
         "totals": outcome.summary.totals.to_map(),
     });
-    let Value::Object(fields) = fields else { return Ok(Answer::given(exit)) };
+    let Value::Object(mut fields) = fields else { return Ok(Answer::given(exit)) };
+    fields.insert("backend".to_owned(), json!(backend.as_str()));
+    if let Some(why) = instead {
+        fields.insert("backend_reason".to_owned(), json!(why));
+    }
     let mut talk: Vec<String> = outcome
         .exec_failed
         .map(|errno| format!("gait: cannot run {}: {errno}", args.command[0].display()))

@@ -9,7 +9,7 @@ use gait_ebpf::layout::{Counters, Grant};
 use super::peer::ROOT;
 use super::protocol::{PACKET_MAX, Reply, Request};
 use super::{refused, tables};
-use crate::backend::ebpf::{Kernel, Opened, Refused, Tables};
+use crate::backend::ebpf::{BpfRing, Kernel, Refused, Tables};
 use crate::sys::{Errno, packets, process};
 
 /// How long an answer may take.
@@ -87,60 +87,61 @@ impl Remote {
         Ok((reply, packet.luggage.into_iter().next()))
     }
 
-    /// As [`Self::ask`], for what is part of the start of a session.
-    fn set_up(
+    /// As [`Self::ask`], with every "no" as one.
+    fn demand(
         &self,
         request: &Request,
-        luggage: BorrowedFd<'_>,
+        luggage: Option<BorrowedFd<'_>>,
     ) -> Result<(Reply, Option<OwnedFd>), Refused> {
-        match self.ask(request, Some(luggage)) {
-            Ok((Reply::Refused(refused), _)) => Err(refused),
-            Ok((Reply::Failed(errno), _)) | Err(errno) => Err(lost(&errno.to_string())),
+        match self.ask(request, luggage) {
+            Ok((Reply::Refused(refused) | Reply::Failed(refused), _)) => Err(refused),
+            Err(errno) => Err(lost(&errno.to_string())),
             Ok(answer) => Ok(answer),
         }
     }
 }
 
 fn lost(why: &str) -> Refused {
-    refused(
-        format!("the gait agent does not answer as it should: {why}"),
-        "`systemctl status gait-agent` says more",
-    )
+    let what = format!("the gait agent does not answer as it should: {why}");
+    refused(what, "`systemctl status gait-agent` says more")
+}
+
+fn other() -> Refused {
+    lost("it said something else")
 }
 
 impl Kernel for Remote {
-    fn open(&self, tables: &Tables<'_>) -> Result<Opened, Refused> {
+    fn open(&self, tables: &Tables<'_>) -> Result<BpfRing, Refused> {
         let (shape, file) = tables::send(tables)
             .map_err(|error| refused(format!("the tables cannot be sent: {error}"), "free some memory"))?;
-        match self.set_up(&Request::Open(shape), file.as_fd())? {
-            (Reply::Opened { ring_bytes }, Some(ring)) => Ok(Opened { ring, ring_bytes }),
-            _ => Err(lost("no ring came")),
+        match self.demand(&Request::Open(shape), Some(file.as_fd()))? {
+            (Reply::Opened { ring_bytes }, Some(ring)) => BpfRing::new(ring, ring_bytes)
+                .map_err(|errno| refused(format!("the ring cannot be mapped: {errno}"), "free some memory")),
+            _ => Err(other()),
         }
     }
 
     fn seed(&self, pid: u32) -> Result<(), Refused> {
-        let pidfd = process::pidfd_open(pid).map_err(|errno| {
-            refused(format!("process {pid} cannot be named: {errno}"), "start the session again")
-        })?;
-        match self.set_up(&Request::Seed, pidfd.as_fd())? {
+        let gone =
+            |errno| refused(format!("process {pid} cannot be named: {errno}"), "start the session again");
+        let pidfd = process::pidfd_open(pid).map_err(gone)?;
+        match self.demand(&Request::Seed, Some(pidfd.as_fd()))? {
             (Reply::Done, None) => Ok(()),
-            _ => Err(lost("another answer came")),
+            _ => Err(other()),
         }
     }
 
-    fn grant(&self, tid: u32, grant: &Grant) -> Result<(), Errno> {
-        match self.ask(&Request::Grant { tid, grant: *grant }, None)? {
+    fn grant(&self, tid: u32, grant: &Grant) -> Result<(), Refused> {
+        match self.demand(&Request::Grant { tid, grant: *grant }, None)? {
             (Reply::Done, None) => Ok(()),
-            (Reply::Failed(errno), None) => Err(errno),
-            _ => Err(Errno(libc::EPIPE)),
+            _ => Err(other()),
         }
     }
 
-    fn counters(&self) -> Result<Counters, Errno> {
-        match self.ask(&Request::Counters, None)? {
+    fn counters(&self) -> Result<Counters, Refused> {
+        match self.demand(&Request::Counters, None)? {
             (Reply::Counters(counters), None) => Ok(counters),
-            (Reply::Failed(errno), None) => Err(errno),
-            _ => Err(Errno(libc::EPIPE)),
+            _ => Err(other()),
         }
     }
 

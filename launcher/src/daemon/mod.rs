@@ -18,6 +18,8 @@
 //!   decided; what is held stays held. Guards see the connection close and end their sessions. The next daemon adopts the pins,
 //!   and blocks every session that it finds, since no guard has it any more.
 //!
+//! `gait doctor --cleanup` removes what neither has an owner nor a process.
+//!
 //! Who calls: `cli::agent` runs it; [`client::Remote`] is the other end, in the guard of `gait exec`.
 
 pub(crate) mod client;
@@ -38,8 +40,8 @@ use std::sync::Arc;
 
 use gait_ebpf::layout::{Counters, Grant};
 
-use crate::backend::ebpf::{Refused, Tables};
-use crate::sys::{Errno, process};
+use crate::backend::ebpf::{self, Refused, Tables};
+use crate::sys::process;
 
 /// Where the daemon listens.
 pub(crate) const SOCKET: &str = "/run/gait/agent.sock";
@@ -65,25 +67,25 @@ pub(crate) trait Owner: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// What the kernel says.
-    fn grant(&self, session: u32, tid: u32, grant: &Grant) -> Result<(), Errno>;
+    fn grant(&self, session: u32, tid: u32, grant: &Grant) -> Result<(), Refused>;
 
     /// Returns what no event tells.
     ///
     /// # Errors
     /// What the kernel says.
-    fn counters(&self, session: u32) -> Result<Counters, Errno>;
+    fn counters(&self, session: u32) -> Result<Counters, Refused>;
 
     /// Lets no member of the session do anything that is judged, from now on.
     ///
     /// # Errors
     /// What the kernel says; the session may then go on as it was.
-    fn block(&self, session: u32) -> Result<(), Errno>;
+    fn block(&self, session: u32) -> Result<(), Refused>;
 
     /// Gives the tables and the number of a session back that has no members.
     ///
     /// # Errors
     /// What the kernel says.
-    fn free(&self, session: u32) -> Result<(), Errno>;
+    fn free(&self, session: u32) -> Result<(), Refused>;
 
     /// Returns the sessions that an owner before this one has left.
     fn left(&self) -> Vec<u32>;
@@ -120,39 +122,10 @@ pub(crate) fn allowed() -> Result<(), Refused> {
 /// # Errors
 /// The host does not let it.
 pub(crate) fn load() -> Result<Arc<dyn Owner>, Refused> {
-    Err(refused("this version of gait has no kernel programs", "use --backend seccomp"))
+    Ok(Arc::new(ebpf::Shared::load()?))
 }
 
 /// What was refused, and what would help.
 pub(crate) fn refused(what: impl Into<String>, remedy: impl Into<String>) -> Refused {
     Refused { what: what.into(), remedy: remedy.into() }
-}
-
-/// What a clean-up found.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Cleaned {
-    /// Sessions that were given back.
-    pub(crate) freed: Vec<u32>,
-    /// Sessions that still have members, and how many; they stay blocked.
-    pub(crate) alive: Vec<(u32, u64)>,
-}
-
-/// Removes what a daemon has left that is gone: sessions without members, and, where nothing else is left, the programs.
-///
-/// The caller holds the lock of the daemon ([`run::lock`]), so that none runs.
-pub(crate) fn clean_up(owner: &dyn Owner) -> Cleaned {
-    let mut cleaned = Cleaned::default();
-    for session in owner.left() {
-        let blocked = owner.block(session);
-        let members = owner.counters(session).map_or(u64::MAX, |counters| counters.members);
-        if members == 0 && blocked.is_ok() && owner.free(session).is_ok() {
-            cleaned.freed.push(session);
-        } else {
-            cleaned.alive.push((session, members));
-        }
-    }
-    if cleaned.alive.is_empty() {
-        owner.retire();
-    }
-    cleaned
 }

@@ -4,11 +4,10 @@
 //! behind them. Whatever is not exactly that is malformed, and ends the connection. A new version may change anything but
 //! the first four bytes and the form of [`Reply::Refused`], which an older guard must be able to show.
 
-use gait_ebpf::layout::{Counters, Grant, Session, verdict};
+use gait_ebpf::layout::{Counters, Grant, verdict};
 
 use super::refused;
 use crate::backend::ebpf::Refused;
-use crate::sys::Errno;
 
 /// Version of everything on this page.
 pub(crate) const VERSION: u32 = 1;
@@ -42,10 +41,29 @@ pub(crate) enum Request {
 pub(crate) struct Shape {
     /// [`gait_ebpf::layout::VERSION`] that the tables were made for.
     pub(crate) layout: u32,
-    /// Starts of the automata, classes of images and flags; lengths; the places in the arrays are the daemon's.
-    pub(crate) session: Session,
+    /// [`gait_ebpf::layout::session_flags`]; whether the session lives is the daemon's to say.
+    pub(crate) flags: u32,
+    /// Start of the name automaton.
+    pub(crate) names: u32,
+    /// Start of the path automaton, for objects.
+    pub(crate) paths: u32,
+    /// Start of the path automaton, for images.
+    pub(crate) images: u32,
+    /// Classes of images.
+    pub(crate) image_classes: u32,
+    /// How many cells there are.
+    pub(crate) cells: u32,
+    /// How many words there are.
+    pub(crate) words: u32,
     /// How many named places there are.
     pub(crate) places: u32,
+}
+
+impl Shape {
+    const fn fields(&self) -> [u32; 9] {
+        let Self { layout, flags, names, paths, images, image_classes, cells, words, places } = *self;
+        [layout, flags, names, paths, images, image_classes, cells, words, places]
+    }
 }
 
 /// What the daemon answers.
@@ -60,8 +78,8 @@ pub(crate) enum Reply {
     Done,
     /// What no event tells.
     Counters(Counters),
-    /// The kernel said no; the session goes on.
-    Failed(Errno),
+    /// It could not be done; the session goes on.
+    Failed(Refused),
     /// The daemon says no, and the connection ends with that.
     Refused(Refused),
 }
@@ -166,19 +184,7 @@ impl Request {
     /// Writes the packet.
     pub(crate) fn encode(&self) -> Vec<u8> {
         match self {
-            Self::Open(Shape { layout, session, places }) => {
-                Writer::new(OPEN)
-                    .u32(*layout)
-                    .u32(session.flags)
-                    .u32(session.names)
-                    .u32(session.paths)
-                    .u32(session.images)
-                    .u32(session.image_classes)
-                    .u32(session.cell_count)
-                    .u32(session.word_count)
-                    .u32(*places)
-                    .0
-            }
+            Self::Open(shape) => shape.fields().into_iter().fold(Writer::new(OPEN), Writer::u32).0,
             Self::Seed => Writer::new(SEED).0,
             Self::Grant { tid, grant } => {
                 Writer::new(GRANT)
@@ -203,20 +209,12 @@ impl Request {
         let (mut reader, kind) = Reader::new(packet)?;
         let request = match kind {
             OPEN => {
-                let layout = reader.u32()?;
-                let flags = reader.u32()?;
-                let session = Session {
-                    cells: 0,
-                    names: reader.u32()?,
-                    paths: reader.u32()?,
-                    images: reader.u32()?,
-                    image_classes: reader.u32()?,
-                    cell_count: reader.u32()?,
-                    words: 0,
-                    word_count: reader.u32()?,
-                    flags,
-                };
-                Self::Open(Shape { layout, session, places: reader.u32()? })
+                let mut fields = [0; 9];
+                for field in &mut fields {
+                    *field = reader.u32()?;
+                }
+                let [layout, flags, names, paths, images, image_classes, cells, words, places] = fields;
+                Self::Open(Shape { layout, flags, names, paths, images, image_classes, cells, words, places })
             }
             SEED => Self::Seed,
             GRANT => {
@@ -249,10 +247,10 @@ impl Reply {
         match self {
             Self::Opened { ring_bytes } => Writer::new(OPENED).u32(*ring_bytes).0,
             Self::Done => Writer::new(DONE).0,
-            Self::Counters(Counters { lost, forks_refused, members }) => {
-                Writer::new(COUNTED).u64(*lost).u64(*forks_refused).u64(*members).0
+            Self::Counters(Counters { lost, forks_refused, members, images }) => {
+                Writer::new(COUNTED).u64(*lost).u64(*forks_refused).u64(*members).u64(*images).0
             }
-            Self::Failed(errno) => Writer::new(FAILED).u32(errno.0.unsigned_abs()).0,
+            Self::Failed(Refused { what, remedy }) => Writer::new(FAILED).text(what).text(remedy).0,
             Self::Refused(Refused { what, remedy }) => Writer::new(REFUSED).text(what).text(remedy).0,
         }
     }
@@ -275,8 +273,9 @@ impl Reply {
                 lost: reader.u64()?,
                 forks_refused: reader.u64()?,
                 members: reader.u64()?,
+                images: reader.u64()?,
             }),
-            FAILED => Self::Failed(Errno(i32::try_from(reader.u32()?).map_err(|_large| Malformed::Form)?)),
+            FAILED => Self::Failed(Refused { what: reader.text()?, remedy: reader.text()? }),
             REFUSED => Self::Refused(Refused { what: reader.text()?, remedy: reader.text()? }),
             _ => return Err(Malformed::Form),
         };
@@ -289,20 +288,20 @@ mod tests {
     use super::*;
 
     fn requests() -> Vec<Request> {
-        let session = Session {
-            cells: 0,
-            cell_count: 7,
-            names: 1,
-            paths: 2,
-            images: 3,
-            words: 0,
-            word_count: 8,
-            image_classes: 4,
-            flags: 5,
+        let shape = Shape {
+            layout: 1,
+            flags: 2,
+            names: 3,
+            paths: 4,
+            images: 5,
+            image_classes: 6,
+            cells: 7,
+            words: 8,
+            places: 9,
         };
         let grant = Grant { object: u64::MAX, second: 2, until: 3, operations: 4, verdict: 3 };
         vec![
-            Request::Open(Shape { layout: 1, session, places: 9 }),
+            Request::Open(shape),
             Request::Seed,
             Request::Grant { tid: 77, grant },
             Request::Counters,
@@ -314,8 +313,8 @@ mod tests {
         vec![
             Reply::Opened { ring_bytes: 1 << 24 },
             Reply::Done,
-            Reply::Counters(Counters { lost: 1, forks_refused: 2, members: u64::MAX }),
-            Reply::Failed(Errno(libc::ENOSPC)),
+            Reply::Counters(Counters { lost: 1, forks_refused: 2, members: u64::MAX, images: 4 }),
+            Reply::Failed(refused("full", "wait")),
             Reply::Refused(refused("what é", "")),
         ]
     }

@@ -130,13 +130,15 @@ impl Connection {
         if first.is_some() != brings || more.is_some() {
             return Err(Malformed::Form.into());
         }
-        let done = |result: Result<(), Errno>| (result.map_or_else(Reply::Failed, |()| Reply::Done), None);
         match (request, first) {
             (Request::Open(shape), Some(file)) => {
                 self.open(&shape, file).map(|(ring_bytes, ring)| (Reply::Opened { ring_bytes }, Some(ring)))
             }
             (Request::Seed, Some(pidfd)) => self.seed(pidfd.as_fd()).map(|()| (Reply::Done, None)),
-            (Request::Grant { tid, grant }, None) => Ok(done(self.owner.grant(self.session()?, tid, &grant))),
+            (Request::Grant { tid, grant }, None) => {
+                let granted = self.owner.grant(self.session()?, tid, &grant);
+                Ok((granted.map_or_else(Reply::Failed, |()| Reply::Done), None))
+            }
             (Request::Counters, None) => {
                 let counters = self.owner.counters(self.session()?);
                 Ok((counters.map_or_else(Reply::Failed, Reply::Counters), None))

@@ -7,10 +7,10 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
-use gait_ebpf::layout::{self, Session, session_flags};
+use gait_ebpf::layout::{self, NO_EDGES, session_flags};
 
 use super::protocol::Shape;
-use crate::backend::ebpf::{Place, Tables};
+use crate::backend::ebpf::{NamedPath, Tables};
 use crate::sys::packets;
 
 /// Cells that one session may have: 32 MiB.
@@ -23,12 +23,10 @@ const PLACES_MAX: u32 = 4096;
 const CELL_BYTES: usize = 8;
 /// Bytes of a named place: device, state, inode, name, zero.
 const PLACE_BYTES: usize = 24;
-/// Base of a state that has no edges.
-const NO_EDGES: u32 = u32::MAX;
 /// The last byte that is classified.
 const LAST_BYTE: u32 = 0x7f;
 /// What a guard may ask for; that the session lives is the daemon's to say.
-const FLAGS: u32 = session_flags::LIVE | session_flags::SIMULATE | session_flags::MMAP_EXEC;
+const FLAGS: u32 = session_flags::SIMULATE | session_flags::MMAP_EXEC;
 
 /// What is wrong with the tables.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -80,8 +78,8 @@ pub(crate) enum TableError {
 pub(crate) struct Owned {
     cells: Vec<u64>,
     words: Vec<u64>,
-    places: Vec<Place>,
-    session: Session,
+    places: Vec<NamedPath>,
+    shape: Shape,
 }
 
 /// Bytes of the file that a shape describes, if it may be that large.
@@ -89,25 +87,26 @@ pub(crate) fn bytes_of(shape: &Shape) -> Result<usize, TableError> {
     if shape.layout != layout::VERSION {
         return Err(TableError::Layout(shape.layout));
     }
-    if shape.session.flags & !FLAGS != 0 {
-        return Err(TableError::Flags(shape.session.flags));
+    if shape.flags & !FLAGS != 0 {
+        return Err(TableError::Flags(shape.flags));
     }
     let within = |what, count, most| {
         let fits = usize::try_from(count).ok().filter(|_| count <= most);
         fits.ok_or(TableError::TooMany { what, count, most })
     };
-    let cells = within("cells", shape.session.cell_count, CELLS_MAX)?;
-    let words = within("words", shape.session.word_count, WORDS_MAX)?;
+    let cells = within("cells", shape.cells, CELLS_MAX)?;
+    let words = within("words", shape.words, WORDS_MAX)?;
     let places = within("places", shape.places, PLACES_MAX)?;
     Ok((cells + words) * CELL_BYTES + places * PLACE_BYTES)
 }
 
 /// Writes tables as a sealed file, and says what is in it.
 pub(crate) fn send(tables: &Tables<'_>) -> std::io::Result<(Shape, OwnedFd)> {
-    let length = (tables.cells.len() + tables.words.len()) * CELL_BYTES + tables.names.len() * PLACE_BYTES;
+    let length =
+        (tables.cells.len() + tables.words.len()) * CELL_BYTES + tables.identities.len() * PLACE_BYTES;
     let mut bytes = Vec::with_capacity(length);
     bytes.extend(tables.cells.iter().chain(tables.words).flat_map(|cell| cell.to_le_bytes()));
-    for place in tables.names {
+    for place in tables.identities {
         bytes.extend_from_slice(&place.device.to_le_bytes());
         bytes.extend_from_slice(&place.state.to_le_bytes());
         bytes.extend_from_slice(&place.inode.to_le_bytes());
@@ -115,12 +114,17 @@ pub(crate) fn send(tables: &Tables<'_>) -> std::io::Result<(Shape, OwnedFd)> {
         bytes.extend_from_slice(&0u32.to_le_bytes());
     }
     let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
-    let session = Session {
-        cell_count: count(tables.cells.len()),
-        word_count: count(tables.words.len()),
-        ..tables.session
+    let shape = Shape {
+        layout: layout::VERSION,
+        flags: tables.flags & FLAGS,
+        names: tables.names,
+        paths: tables.paths,
+        images: tables.images,
+        image_classes: tables.image_classes,
+        cells: count(tables.cells.len()),
+        words: count(tables.words.len()),
+        places: count(tables.identities.len()),
     };
-    let shape = Shape { layout: layout::VERSION, session, places: count(tables.names.len()) };
     Ok((shape, packets::sealed("gait-tables", &bytes)?))
 }
 
@@ -145,8 +149,8 @@ impl Owned {
 
     fn parse(shape: &Shape, content: &[u8]) -> Option<Self> {
         let count = |number: u32| usize::try_from(number).ok();
-        let cells = count(shape.session.cell_count)?.checked_mul(CELL_BYTES)?;
-        let words = count(shape.session.word_count)?.checked_mul(CELL_BYTES)?;
+        let cells = count(shape.cells)?.checked_mul(CELL_BYTES)?;
+        let words = count(shape.words)?.checked_mul(CELL_BYTES)?;
         let (cells, rest) = content.split_at_checked(cells)?;
         let (words, places) = rest.split_at_checked(words)?;
         let numbers =
@@ -155,34 +159,29 @@ impl Owned {
             cells: numbers(cells),
             words: numbers(words),
             places: places.chunks(PLACE_BYTES).map(place).collect::<Option<_>>()?,
-            session: Session {
-                cells: 0,
-                words: 0,
-                flags: shape.session.flags | session_flags::LIVE,
-                ..shape.session
-            },
+            shape: *shape,
         })
     }
 
     fn checked(self) -> Result<Self, TableError> {
-        let session = &self.session;
+        let shape = &self.shape;
         let edges = Edges::of(&self.cells);
         let mut last_class = 0;
-        edges.reach(&self.cells, &[session.names], LAST_BYTE, |_, class| {
+        edges.reach(&self.cells, &[shape.names], LAST_BYTE, |_, class| {
             last_class = last_class.max(class);
             Ok(())
         })?;
         let below = |what, state, value, count| {
             if value < count { Ok(()) } else { Err(TableError::Value { state, what, value, count }) }
         };
-        let classes = session.image_classes;
-        let regions = session.word_count.checked_div(classes).unwrap_or(0);
-        let mut starts = vec![session.paths];
+        let classes = shape.image_classes;
+        let regions = shape.words.checked_div(classes).unwrap_or(0);
+        let mut starts = vec![shape.paths];
         starts.extend(self.places.iter().map(|place| place.state));
         edges.reach(&self.cells, &starts, last_class, |state, region| {
             below("region", state, region, regions)
         })?;
-        edges.reach(&self.cells, &[session.images], last_class, |state, class| {
+        edges.reach(&self.cells, &[shape.images], last_class, |state, class| {
             below("class", state, class, classes)
         })?;
         Ok(self)
@@ -190,16 +189,25 @@ impl Owned {
 
     /// Returns them as the programs' owner takes them.
     pub(crate) fn tables(&self) -> Tables<'_> {
-        Tables { cells: &self.cells, words: &self.words, session: self.session, names: &self.places }
+        Tables {
+            cells: &self.cells,
+            words: &self.words,
+            names: self.shape.names,
+            paths: self.shape.paths,
+            images: self.shape.images,
+            image_classes: self.shape.image_classes,
+            flags: self.shape.flags,
+            identities: &self.places,
+        }
     }
 }
 
-fn place(bytes: &[u8]) -> Option<Place> {
+fn place(bytes: &[u8]) -> Option<NamedPath> {
     let (device, rest) = bytes.split_first_chunk()?;
     let (state, rest) = rest.split_first_chunk()?;
     let (inode, rest) = rest.split_first_chunk()?;
     let (name, zero) = rest.split_first_chunk()?;
-    (zero == [0; 4]).then_some(Place {
+    (zero == [0; 4]).then_some(NamedPath {
         device: u32::from_le_bytes(*device),
         inode: u64::from_le_bytes(*inode),
         state: u32::from_le_bytes(*state),

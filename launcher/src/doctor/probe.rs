@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use crate::backend::ebpf::{self, Refused};
 use crate::backend::floor;
 use crate::backend::seccomp::allow_all;
 use crate::sys::notify::{self, Listener};
@@ -105,16 +106,9 @@ fn present(available: bool) -> Found {
     if available { Found::Yes } else { Found::No("the kernel does not offer it".to_owned()) }
 }
 
-/// Why the other backends are not offered on this host.
-pub(crate) fn other_backends() -> [(&'static str, String); 2] {
-    let lsm = std::fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
-    let ebpf = if lsm.trim().split(',').any(|name| name == "bpf") {
-        "not part of this version of gait".to_owned()
-    } else {
-        "not part of this version of gait; besides, bpf is not among the active security modules that can be seen here"
-            .to_owned()
-    };
-    [("ebpf", ebpf), ("ptrace", "not part of this version of gait".to_owned())]
+/// Whether the eBPF backend works here: everything a session does is tried, up to an open that must fail.
+pub(crate) fn ebpf() -> Result<(), Refused> {
+    ebpf::try_out()
 }
 
 /// Runs `attempt` in a child and returns its errno.

@@ -55,9 +55,9 @@ impl Report {
         let failed: Vec<&str> =
             checks.iter().filter(|check| check.non_fixable).map(|check| check.message.as_str()).collect();
         let mut backends = BTreeMap::from([("seccomp", coverage(failed.is_empty(), failed.join("; ")))]);
-        for (name, reason) in probe::other_backends() {
-            backends.insert(name, coverage(false, reason));
-        }
+        let ebpf = probe::ebpf().map_err(|why| format!("{}; {}", why.what, why.remedy));
+        backends.insert("ebpf", coverage(ebpf.is_ok(), ebpf.err().unwrap_or_default()));
+        backends.insert("ptrace", coverage(false, "not part of this version of gait".to_owned()));
         checks.push(output_check(output_dir));
         checks.push(key_check());
         Self { checks, backends }

@@ -6,6 +6,8 @@
 #![expect(unsafe_code, reason = "kernel boundary; every block argues its own safety")]
 
 pub(crate) mod affinity;
+pub(crate) mod bpf;
+pub(crate) mod bpf_ring;
 pub(crate) mod credentials;
 pub(crate) mod fs;
 pub(crate) mod ipc;

@@ -25,6 +25,67 @@ pub(crate) fn fork() -> Result<Fork, Errno> {
     Ok(if pid == 0 { Fork::Child } else { Fork::Parent(pid.unsigned_abs()) })
 }
 
+/// A child that opens one file when it is told to, and ends.
+#[derive(Debug)]
+pub(crate) struct Opener {
+    pid: u32,
+    start: OwnedFd,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Opened {
+    Yes,
+    No(Errno),
+}
+
+/// Makes an [`Opener`]. The calling process may have threads.
+///
+/// # Errors
+/// Where a process or a pipe cannot be had.
+pub(crate) fn fork_opener(path: &'static CStr) -> Result<Opener, Errno> {
+    let (wait, start) = pipe()?;
+    let (waiting, starting) = (wait.as_raw_fd(), start.as_raw_fd());
+    // SAFETY: the child makes system calls only, on memory that it has, and takes no lock before it ends.
+    let pid = check(unsafe { libc::fork() })?;
+    if pid != 0 {
+        return Ok(Opener { pid: pid.unsigned_abs(), start });
+    }
+    let mut byte = 0u8;
+    // SAFETY: a descriptor of this process, which is closed so that the parent's end is the last.
+    unsafe { libc::close(starting) };
+    // SAFETY: one byte of this frame.
+    while unsafe { libc::read(waiting, (&raw mut byte).cast(), 1) } < 0 {}
+    // SAFETY: a NUL-terminated path.
+    let fd = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+    exit_now(if fd < 0 { Errno::last().0 } else { 0 })
+}
+
+impl Opener {
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Lets it open the file, and waits for its end.
+    ///
+    /// # Errors
+    /// `EINTR` where it was killed.
+    pub(crate) fn go(self) -> Result<Opened, Errno> {
+        drop(self.start);
+        let mut status = 0;
+        let pid = self.pid.cast_signed();
+        // SAFETY: `status` outlives the call; the child is ours and was not waited for.
+        check(unsafe { libc::waitpid(pid, &raw mut status, 0) })?;
+        if !libc::WIFEXITED(status) {
+            return Err(Errno(libc::EINTR));
+        }
+        Ok(match libc::WEXITSTATUS(status) {
+            0 => Opened::Yes,
+            errno => Opened::No(Errno(errno)),
+        })
+    }
+}
+
 /// Counts this process's threads, or answers 0 where that cannot be told.
 fn thread_count() -> usize {
     std::fs::read_dir("/proc/self/task").map(Iterator::count).unwrap_or(0)
@@ -400,16 +461,4 @@ pub(crate) fn now_ns() -> u64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
-}
-
-/// Nanoseconds of `CLOCK_BOOTTIME`, the clock of the kernel programs.
-pub(crate) fn boot_time_ns() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is writable memory of the size of a `timespec`.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
-    if result != 0 {
-        return 0;
-    }
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    seconds * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
 }

@@ -2,8 +2,8 @@
 //!
 //! A scenario is a set of files, a policy, and steps; for each step it says the errno that the caller sees and the
 //! records that the runpack must hold. Each scenario runs three times: as it is, to show that its blocked steps would
-//! have worked; under gait; and under gait again, to show that equal runs leave equal evidence. A later backend plays
-//! the same files by another `--backend`.
+//! have worked; under gait; and under gait again, to show that equal runs leave equal evidence. Which backend plays them
+//! is up to the harness.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,9 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
 
 use gait_agent::endpoint::{CATALOG, Treatment};
 use serde::Deserialize;
@@ -390,13 +392,23 @@ const ONLY: &str = "GAIT_SCENARIO";
 #[test]
 fn every_scenario_holds() {
     let only = std::env::var(ONLY).unwrap_or_default();
-    let mut failures = Vec::new();
-    for (name, text) in scenarios().into_iter().filter(|(name, _)| name.contains(&only)) {
-        let wrong = play(&text);
-        if !wrong.is_empty() {
-            failures.push(format!("{name}\n  {}", wrong.join("\n  ")));
+    let scenarios: Vec<_> = scenarios().into_iter().filter(|(name, _)| name.contains(&only)).collect();
+    let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some((name, text)) = scenarios.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let wrong = play(text);
+                    if !wrong.is_empty() {
+                        let told = format!("{name}\n  {}", wrong.join("\n  "));
+                        failures.lock().expect("no player panicked").push(told);
+                    }
+                }
+            });
         }
-    }
+    });
+    let failures = failures.into_inner().expect("no player panicked");
     assert!(failures.is_empty(), "{} scenarios fail\n{}", failures.len(), failures.join("\n"));
 }
 

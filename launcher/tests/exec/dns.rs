@@ -4,7 +4,7 @@
 
 use std::process::Command;
 
-use crate::harness::World;
+use crate::harness::{World, skipped};
 
 /// Runs `words` under gait in a network namespace where every name is a public test address with a web server.
 const STAGE: &str = r#"
@@ -46,7 +46,7 @@ fn can_stage() -> bool {
             .status()
             .is_ok_and(|s| s.success());
     if !able {
-        eprintln!("SKIPPED: needs root, unshare and ip for a network namespace");
+        skipped("names", "a network namespace needs root, unshare and ip");
     }
     able
 }

@@ -6,17 +6,30 @@ use std::io::{Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{LazyLock, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+pub(crate) use crate::probes::probe;
+
 /// The binary under test: the one just built, or what `GAIT_TEST_BINARY` names, such as a release build.
 pub(crate) static GAIT: LazyLock<String> = LazyLock::new(|| {
     std::env::var("GAIT_TEST_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_gait").to_owned())
 });
+
+/// The backend that sessions are to have: `seccomp`, or what `GAIT_TEST_BACKEND` names.
+static BACKEND: LazyLock<String> =
+    LazyLock::new(|| std::env::var("GAIT_TEST_BACKEND").unwrap_or_else(|_| "seccomp".to_owned()));
+
+/// Set where the kernel cannot enforce everything and the tests are to run all the same: sessions are told to accept it.
+const DEGRADED: &str = "GAIT_TEST_DEGRADED";
+
+/// A file to which each check that could not be made adds a line, so that whoever runs the tests can hold it against
+/// what was declared.
+const SKIPS: &str = "GAIT_TEST_SKIPS";
 
 /// How long a session may take before the test calls it wedged. The machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -51,11 +64,11 @@ impl World {
         static SERIAL: AtomicU32 = AtomicU32::new(0);
         let root = tempfile::Builder::new().prefix("gait-test-").tempdir().expect("a temporary directory");
         let mark = format!("{}-{}", std::process::id(), SERIAL.fetch_add(1, Ordering::Relaxed));
-        let world = Self {
+        let mut world = Self {
             policy: root.path().join("policy.yaml"),
             root,
             mark,
-            flags: vec!["--backend".into(), "seccomp".into()],
+            flags: vec!["--backend".into(), BACKEND.as_str().into()],
             wrapper: Vec::new(),
             envs: Vec::new(),
             patience: PATIENCE,
@@ -66,6 +79,9 @@ impl World {
             fs::canonicalize(world.root()).expect("an existing root"),
             "TMPDIR must be a resolved path"
         );
+        if std::env::var_os(DEGRADED).is_some() {
+            world.flags(["--allow-degraded"]);
+        }
         for dir in ["ws/open", "ws/keep", "ws/secret", "home", "out"] {
             fs::create_dir_all(world.root().join(dir)).expect("a directory");
         }
@@ -419,34 +435,14 @@ pub(crate) fn is_root() -> bool {
 }
 
 /// Finds a program in `PATH`.
+/// Whether sessions have their rules in the kernel.
+pub(crate) fn in_kernel() -> bool {
+    *BACKEND == "ebpf"
+}
+
 pub(crate) fn which(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
-}
-
-/// Builds a probe once and returns its path.
-pub(crate) fn probe(name: &'static str) -> String {
-    static BUILT: OnceLock<Mutex<Vec<(&'static str, String)>>> = OnceLock::new();
-    let mut built = BUILT.get_or_init(Mutex::default).lock().expect("no builder panicked");
-    if let Some((_, path)) = built.iter().find(|(known, _)| *known == name) {
-        return path.clone();
-    }
-    let source =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/exec/probe").join(name).with_extension("c");
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let fresh = dir.join(format!("{name}.{}", std::process::id()));
-    let output = Command::new("cc")
-        .args(["-std=gnu11", "-O1", "-Wall", "-Wno-nonnull", "-pthread", "-o"])
-        .args([fresh.as_os_str(), source.as_os_str()])
-        .output()
-        .expect("cc, which the Rust linker needs too");
-    assert!(output.status.success(), "cc {source:?}\n{}", String::from_utf8_lossy(&output.stderr));
-    let path = dir.join(format!("probe-{name}"));
-    fs::rename(&fresh, &path).expect("a probe in its place");
-    let path =
-        fs::canonicalize(path).expect("a probe").to_str().expect("a UTF-8 target directory").to_owned();
-    built.push((name, path.clone()));
-    path
 }
 
 /// Reads the value after `key=` in a probe's output.
@@ -463,5 +459,11 @@ pub(crate) fn count(outcome: &Outcome, key: &str) -> u64 {
 
 /// Says on the test's output that a check could not be made here, and why.
 pub(crate) fn skipped(what: &str, why: impl AsRef<OsStr>) {
-    eprintln!("SKIPPED {what}: {}", why.as_ref().to_string_lossy());
+    let line = format!("{what}: {}", why.as_ref().to_string_lossy());
+    eprintln!("SKIPPED {line}");
+    if let Some(file) = std::env::var_os(SKIPS) {
+        let mut file =
+            fs::OpenOptions::new().append(true).create(true).open(file).expect("the list of skips");
+        file.write_all(format!("{line}\n").as_bytes()).expect("the list of skips");
+    }
 }

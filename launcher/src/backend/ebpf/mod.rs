@@ -1,10 +1,66 @@
-//! The interface between a session and whoever owns the kernel programs.
+//! The eBPF backend: the policy's rules in the kernel, at its security hooks.
+//!
+//! What the hooks see whole (opens, names made, moved and removed, modes and owners) is decided in the kernel by tables made
+//! from the policy, and told through a ring; the guard judges each of these events again. What they do not see whole stays with the
+//! seccomp backend, which holds it as it always does: arguments of programs, names of hosts, sizes, time stamps, and
+//! whatever is refused. For those the programs are a second line: they let no member of the tree do directly what only the
+//! supervisor does for it.
+//!
+//! Limits: needs root or a running `gait agent`; Linux 6.1 or newer with BTF and `bpf` among the active security modules.
 
-use std::os::fd::OwnedFd;
+mod error;
+mod hold;
+mod host;
+mod leftovers;
+mod load;
+mod local;
+mod objects;
+mod pins;
+mod record;
+mod selftest;
+mod session;
+mod shared;
 
-use gait_ebpf::layout::{Counters, Grant, Session};
+pub use error::LoadError;
+pub(crate) use leftovers::{Leftover, clean_up};
+pub use load::{LoadOptions, Programs};
+pub use pins::remove_pins;
+pub use session::{NamedPath, SessionHandle, Tables, identity_of};
+pub(crate) use shared::Shared;
 
-use crate::sys::Errno;
+pub use crate::sys::bpf_ring::BpfRing;
+
+use std::collections::VecDeque;
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use gait_agent::action::{Action, Object as Target};
+use gait_agent::endpoint::{EndpointClass, Operation, TargetKind};
+use gait_agent::gate::{Decision, Verdict};
+use gait_agent::policy::{CompiledPolicy, Lowered};
+use gait_ebpf::layout::{Counters, Grant, event_flags, event_kind, ground, session_flags, verdict};
+use rustc_hash::FxHashMap;
+
+use crate::approval::{Desk, prompt};
+use crate::backend::seccomp::Seccomp;
+use crate::backend::seccomp::judge::Judge;
+use crate::backend::{Backend, BackendKind, Next, Pause, StartError};
+use crate::exec::coverage::Coverage;
+use crate::exec::event::{Approval, Event};
+use crate::exec::status::Status;
+use crate::session_config::decide;
+use crate::sys::bpf::boot_ns;
+use crate::sys::fs::{self, At, OpenHow};
+use crate::sys::ring::Consumer;
+use crate::sys::{Errno, Named, SyscallError, process, ring};
+use hold::{Held, Holder, Question};
+use objects::{Asker, Object};
+use record::{Deed, Record, Side};
+
+/// How many literal names of rules are kept open, so that their inode numbers stay theirs.
+const NAMED_MAX: usize = 4096;
 
 /// Why the kernel side cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -16,22 +72,13 @@ pub(crate) struct Refused {
     pub(crate) remedy: String,
 }
 
-/// One session in the kernel.
-#[derive(Debug)]
-pub(crate) struct Opened {
-    /// Its ring of events.
-    pub(crate) ring: OwnedFd,
-    /// How many bytes it has room for.
-    pub(crate) ring_bytes: u32,
-}
-
 /// The loaded programs, as one session uses them: owned by this process, or by the daemon.
 pub(crate) trait Kernel: std::fmt::Debug + Send + Sync {
     /// Fills the tables of the session and makes its ring.
     ///
     /// # Errors
     /// Where the kernel refuses, or a map is full; nothing of the session is left then.
-    fn open(&self, tables: &Tables<'_>) -> Result<Opened, Refused>;
+    fn open(&self, tables: &Tables<'_>) -> Result<BpfRing, Refused>;
 
     /// Puts a stopped process of one thread under the session's control.
     ///
@@ -39,39 +86,540 @@ pub(crate) trait Kernel: std::fmt::Debug + Send + Sync {
     /// Where that is not so.
     fn seed(&self, pid: u32) -> Result<(), Refused>;
 
-    /// Answers a held action.
+    /// Answers a held action of a thread.
     ///
     /// # Errors
-    /// What the kernel says.
-    fn grant(&self, tid: u32, grant: &Grant) -> Result<(), Errno>;
+    /// What the kernel, or whoever owns the programs, says.
+    fn grant(&self, tid: u32, grant: &Grant) -> Result<(), Refused>;
 
     /// Returns what no event tells.
     ///
     /// # Errors
-    /// What the kernel says.
-    fn counters(&self) -> Result<Counters, Errno>;
+    /// As [`Self::grant`].
+    fn counters(&self) -> Result<Counters, Refused>;
 
     /// Ends the session: its tables go, and what still lives of its tree is blocked.
     fn close(&self);
 }
 
-/// What a session is in the kernel.
-#[derive(Debug)]
-pub(crate) struct Tables<'a> {
-    pub(crate) cells: &'a [u64],
-    pub(crate) words: &'a [u64],
-    /// Starts of the automata, classes of images and flags; the places in the arrays are not filled in yet.
-    pub(crate) session: Session,
-    pub(crate) names: &'a [Place],
+/// Says what of this host stands against the backend, as far as that can be seen without trying.
+///
+/// # Errors
+/// The first thing that does.
+pub(crate) fn look_around() -> Result<(), Refused> {
+    Ok(host::check()?)
 }
 
-/// A directory or file that a rule names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) device: u32,
-    pub(crate) inode: u64,
-    /// Where its path ends in the path automaton.
-    pub(crate) state: u32,
-    /// Its number among the literals of the policy.
-    pub(crate) name: u32,
+/// Loads the programs for one session with these rules.
+///
+/// # Errors
+/// Whatever the kernel refuses; nothing is attached then.
+pub(crate) fn connect(rules: &Lowered, pin: &str) -> Result<Arc<dyn Kernel>, Refused> {
+    let room = |entries: usize| u32::try_from(entries.max(1)).unwrap_or(u32::MAX);
+    let options = LoadOptions {
+        cells: room(rules.cells.len()).max(SELF_TEST_ROOM),
+        words: room(rules.words.len()).max(SELF_TEST_ROOM),
+        identities: room(rules.literals.len().min(NAMED_MAX)),
+        pin: Some(pin.to_owned()),
+        ..LoadOptions::default()
+    };
+    // What killed sessions left behind would stay attached for ever. What still has processes stays.
+    let _kept = clean_up()?;
+    let _away = leftovers::keep_away()?;
+    let programs = Programs::load(&options)?;
+    let lock = leftovers::hold(pin).map_err(|source| LoadError::Pin {
+        path: Path::new(gait_ebpf::layout::PIN_ROOT).join(pin),
+        source,
+    })?;
+    Ok(Arc::new(local::Local::new(programs, lock)))
+}
+
+/// Does everything that a session does to get the programs to work, and undoes it.
+///
+/// # Errors
+/// As [`connect`].
+pub(crate) fn try_out() -> Result<(), Refused> {
+    look_around()?;
+    let options = LoadOptions { cells: SELF_TEST_ROOM, words: SELF_TEST_ROOM, ..LoadOptions::default() };
+    Ok(Programs::load(&options).map(drop)?)
+}
+
+/// Entries that the probe after loading needs.
+const SELF_TEST_ROOM: u32 = 16;
+
+impl From<LoadError> for Refused {
+    fn from(error: LoadError) -> Self {
+        Self { what: load::chain(&error), remedy: error.remedy().to_owned() }
+    }
+}
+
+/// The eBPF backend of one session.
+#[derive(Debug)]
+pub(crate) struct Ebpf {
+    inner: Seccomp,
+    kernel: Arc<dyn Kernel>,
+    policy: Arc<CompiledPolicy>,
+    hidden: Vec<Vec<u8>>,
+    simulate: bool,
+    rules: Lowered,
+    live: Option<Live>,
+    /// How the other side ended, until that is told.
+    ended: Option<bool>,
+}
+
+/// What exists once the session runs.
+#[derive(Debug)]
+struct Live {
+    ring: BpfRing,
+    news: News,
+    /// Held actions, judged and recorded by the holder.
+    held: Consumer,
+    message: Vec<u8>,
+    current: Option<Pending>,
+    /// The workload's first process.
+    root: u32,
+    /// Losses that were told.
+    lost: u64,
+    /// Keeps the inodes of the named places theirs.
+    _places: Vec<OwnedFd>,
+}
+
+/// What the records said.
+#[derive(Debug)]
+struct News {
+    holder: Holder,
+    images: Images,
+    /// Actions of the record that was read last.
+    pending: VecDeque<Pending>,
+    /// Processes that were stopped because the ring was nearly full.
+    paused: Vec<(u32, u32)>,
+    /// What everything of the workload descends from.
+    tree: u32,
+    /// Records that could not be read.
+    garbled: u64,
+}
+
+/// What actions are judged by.
+#[derive(Debug, Clone, Copy)]
+struct Gate<'a> {
+    policy: &'a CompiledPolicy,
+    hidden: &'a [Vec<u8>],
+    rules: &'a Lowered,
+}
+
+impl Gate<'_> {
+    fn decide(self, action: &Action<'_>) -> Decision {
+        decide(self.policy, self.hidden, action)
+    }
+}
+
+/// Paths of images by the kernel's number.
+#[derive(Debug)]
+struct Images {
+    known: FxHashMap<u32, Arc<[u8]>>,
+    /// One copy of each path.
+    paths: FxHashMap<Box<[u8]>, Arc<[u8]>>,
+    /// What runs before the first exec.
+    own: Arc<[u8]>,
+}
+
+impl Images {
+    fn new() -> Self {
+        let own = objects::own_image().into();
+        Self { known: FxHashMap::default(), paths: FxHashMap::default(), own }
+    }
+
+    fn learn(&mut self, number: u32, path: Vec<u8>) {
+        let path = match self.paths.get(path.as_slice()) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let shared: Arc<[u8]> = path.as_slice().into();
+                self.paths.insert(path.into_boxed_slice(), Arc::clone(&shared));
+                shared
+            }
+        };
+        self.known.insert(number, path);
+    }
+
+    fn of(&self, number: u32) -> Arc<[u8]> {
+        let unknown = || if number == 0 { Arc::clone(&self.own) } else { Arc::from(&b""[..]) };
+        self.known.get(&number).map_or_else(unknown, Arc::clone)
+    }
+}
+
+/// One action that the kernel decided.
+#[derive(Debug)]
+struct Pending {
+    at_ns: u64,
+    tid: u32,
+    image: Arc<[u8]>,
+    operation: Operation,
+    path: Vec<u8>,
+    decision: Decision,
+}
+
+/// Where the next thing to tell comes from.
+enum Source {
+    Decided,
+    Held,
+    Lost(u64),
+    Inner,
+    Ended(bool),
+}
+
+impl Ebpf {
+    pub(crate) fn new(
+        inner: Seccomp,
+        kernel: Arc<dyn Kernel>,
+        policy: Arc<CompiledPolicy>,
+        hidden: Vec<Vec<u8>>,
+        simulate: bool,
+        rules: Lowered,
+    ) -> Self {
+        Self { inner, kernel, policy, hidden, simulate, rules, live: None, ended: None }
+    }
+
+    fn flags(&self) -> u32 {
+        let flag = |on: bool, bit| if on { bit } else { 0 };
+        flag(self.simulate, session_flags::SIMULATE)
+            | flag(self.policy.can_block(Operation::MmapExec), session_flags::MMAP_EXEC)
+    }
+
+    fn go_live(&self, root: u32) -> Result<Live, StartError> {
+        let (places, kept) = places(&self.rules);
+        let tables = Tables {
+            cells: &self.rules.cells,
+            words: &self.rules.words,
+            names: self.rules.names,
+            paths: self.rules.paths,
+            images: self.rules.images,
+            image_classes: self.rules.image_classes,
+            flags: self.flags(),
+            identities: &places,
+        };
+        let ring = self.kernel.open(&tables)?;
+        self.kernel.seed(root)?;
+        let (producer, held) = ring::pair()?;
+        let (line, line_end) = match prompt::terminal() {
+            Some(_) => process::socketpair().map(|(a, b)| (Some(a), Some(b))).call("socketpair")?,
+            None => (None, None),
+        };
+        let judge = Judge {
+            policy: Arc::clone(&self.policy),
+            hidden: self.hidden.clone(),
+            simulate: self.simulate,
+            events: Mutex::new(producer),
+            desk: Desk::new(line_end),
+            rate: None,
+        };
+        let holder = Holder::start(judge, Arc::clone(&self.kernel)).call("clone")?;
+        if let Some(line) = line {
+            holder.listen_to(line).call("clone")?;
+        }
+        let tree = parent_of(root).unwrap_or(root);
+        let news = News {
+            holder,
+            images: Images::new(),
+            pending: VecDeque::new(),
+            paused: Vec::new(),
+            tree,
+            garbled: 0,
+        };
+        Ok(Live { ring, news, held, message: Vec::new(), current: None, root, lost: 0, _places: kept })
+    }
+
+    /// Reads the ring until there is something to tell.
+    fn source(&mut self) -> Source {
+        let Some(live) = &mut self.live else { return Source::Inner };
+        let gate = Gate { policy: &self.policy, hidden: &self.hidden, rules: &self.rules };
+        loop {
+            if let Some(next) = live.news.pending.pop_front() {
+                live.current = Some(next);
+                return Source::Decided;
+            }
+            let Some(bytes) = live.ring.next() else { break };
+            match Record::read(bytes) {
+                Some(record) => live.news.take(&record, gate),
+                None => live.news.garbled += 1,
+            }
+        }
+        live.news.resume_paused();
+        let garbled = std::mem::take(&mut live.news.garbled);
+        if garbled > 0 {
+            return Source::Lost(garbled);
+        }
+        if live.held.pop(&mut live.message) {
+            return Source::Held;
+        }
+        let Some(clean) = self.ended.take() else { return Source::Inner };
+        let lost = self.kernel.counters().map_or(0, |counters| counters.lost).saturating_sub(live.lost);
+        if lost > 0 {
+            live.lost += lost;
+            self.ended = Some(clean);
+            return Source::Lost(lost);
+        }
+        Source::Ended(clean)
+    }
+}
+
+impl News {
+    /// Takes one record in.
+    fn take(&mut self, record: &Record<'_>, gate: Gate<'_>) {
+        let event = record.event;
+        match event.kind {
+            event_kind::IMAGE => self.images.learn(event.image, record.path(Side::First)),
+            event_kind::PAUSE => self.paused.push((event.tgid, event.tid)),
+            event_kind::HOLD => self.hold(record, gate),
+            event_kind::ACTION => self.decided(record, gate),
+            event_kind::EMPTY => {}
+            _ => self.garbled += 1,
+        }
+    }
+
+    /// The object of one operation as it is judged.
+    fn object(&self, record: &Record<'_>, deed: Deed, image: &[u8], gate: Gate<'_>) -> Object {
+        let asker = Asker { tid: record.event.tid, tgid: record.event.tgid, tree: self.tree };
+        let writes = deed.operation.class() != EndpointClass::FsRead;
+        let object = objects::judged(record.path(deed.object), asker, writes);
+        let Object::Judged(path) = &object else { return object };
+        // The rule that names the thing counts, whatever it is called by now.
+        let Some(named) = record.identity(deed.object).and_then(|name| gate.rules.literals.get(name)) else {
+            return object;
+        };
+        let other = record.path_below(deed.object, &named.path);
+        let on = |path: &[u8]| {
+            let object = Target::Path(path);
+            gate.decide(&Action { operation: deed.operation, object, image, argv: None }).verdict()
+        };
+        if on(&other) > on(path) { Object::Judged(other) } else { object }
+    }
+
+    fn hold(&mut self, record: &Record<'_>, gate: Gate<'_>) {
+        let event = record.event;
+        let image = self.images.of(event.image);
+        // A file that was removed can only be reached through a descriptor of the tree's: there is nothing to judge.
+        let deeds = if record.has(event_flags::REMOVED) {
+            Vec::new()
+        } else {
+            record.deeds().map(|deed| (deed.operation, self.object(record, deed, &image, gate))).collect()
+        };
+        let question = Question { object: event.object, second: event.second, operations: event.operations };
+        let at_ns = wall_clock(event.at);
+        self.holder.ask(Held { tid: event.tid, tgid: event.tgid, at_ns, image, deeds, question });
+    }
+
+    fn decided(&mut self, record: &Record<'_>, gate: Gate<'_>) {
+        let event = record.event;
+        let image = self.images.of(event.image);
+        let at_ns = wall_clock(event.at);
+        let blocks = record.deeds().any(|deed| deed.verdict == verdict::BLOCK);
+        // Blocked although no table says so: the tables leave it to the gate, and nobody could be asked there.
+        let unasked = event.verdict == verdict::BLOCK && !blocks && !record.has(event_flags::SIMULATED);
+        for deed in record.deeds() {
+            let mut pending = Pending {
+                at_ns,
+                tid: event.tid,
+                image: Arc::clone(&image),
+                operation: deed.operation,
+                path: Vec::new(),
+                decision: Decision::NEVER,
+            };
+            if !record.is_pathless() {
+                let (path, foreign) = match self.object(record, deed, &image, gate) {
+                    Object::Judged(path) => (path, false),
+                    Object::Foreign(path) => (path, true),
+                    Object::Hidden => continue,
+                };
+                pending.path = path;
+                pending.decision = match deed.verdict {
+                    _ if foreign || record.is_never() => Decision::NEVER,
+                    _ if unasked => {
+                        let decision = gate.decide(&pending.action());
+                        if decision.verdict() == Verdict::Allow { Decision::NEVER } else { decision }
+                    }
+                    verdict::ALLOW | verdict::SILENT => Decision::preloaded(true),
+                    verdict::BLOCK => Decision::preloaded(false),
+                    // Left to the gate, and something else decided the call.
+                    _ => gate.decide(&pending.action()),
+                };
+            } else {
+                pending.operation = without_path(deed.operation);
+                pending.path = ground_text(event.object).as_bytes().to_vec();
+            }
+            self.pending.push_back(pending);
+        }
+    }
+
+    /// The ring is read out: who had to wait for that goes on.
+    fn resume_paused(&mut self) {
+        for (tgid, tid) in std::mem::take(&mut self.paused) {
+            if !self.holder.is_waiting(tgid) {
+                hold::resume(tgid, tid);
+            }
+        }
+    }
+}
+
+impl Pending {
+    fn action(&self) -> Action<'_> {
+        let object = if self.operation.target_kind() == TargetKind::Path {
+            Target::Path(&self.path)
+        } else {
+            Target::Other(std::str::from_utf8(&self.path).unwrap_or_default())
+        };
+        Action { operation: self.operation, object, image: &self.image, argv: None }
+    }
+}
+
+/// The operation of what has no object that could be named: what it would have been on the host's side is not known.
+const fn without_path(operation: Operation) -> Operation {
+    match operation {
+        Operation::Ptrace | Operation::Signal => operation,
+        _ => Operation::Ground,
+    }
+}
+
+/// What a member tried to do by itself, by the name of the call or of the kernel's reason.
+const fn ground_text(what: u64) -> &'static str {
+    match what {
+        ground::BPF => "bpf",
+        ground::MOUNT => "mount",
+        ground::CHROOT => "chroot",
+        ground::USER_NAMESPACE => "unshare",
+        ground::URING_CREDENTIALS => "io_uring",
+        ground::KERNEL_CODE => "kernel_code",
+        ground::LOCKDOWN => "lockdown",
+        ground::PERF => "perf_event_open",
+        ground::PTRACE => "ptrace",
+        ground::SIGNAL => "kill",
+        ground::CONNECT => "connect",
+        ground::LISTEN => "bind",
+        ground::UNIX => "unix",
+        _ => "unknown",
+    }
+}
+
+impl Live {
+    /// Whether a stop of the workload's first process is of our making: then nobody else need know of it.
+    fn stopped_it(&self, signal: i32) -> bool {
+        signal == libc::SIGSTOP
+            && (self.news.holder.is_waiting(self.root) || hold::state(self.root, self.root) != Some(b'T'))
+    }
+}
+
+impl Backend for Ebpf {
+    fn kind(&self) -> BackendKind {
+        BackendKind::Ebpf
+    }
+
+    fn install(&mut self) -> Result<(), StartError> {
+        self.inner.install()
+    }
+
+    fn coverage(&mut self) -> Result<Coverage, StartError> {
+        let coverage = self.inner.coverage()?;
+        let first = self.inner.first().ok_or(Errno(libc::ESRCH)).call("fork")?;
+        self.live = Some(self.go_live(first)?);
+        Ok(coverage.with_rules_in_the_kernel())
+    }
+
+    fn release(&mut self) -> Result<(), SyscallError> {
+        self.inner.release()
+    }
+
+    fn next_event(&mut self) -> Option<Next<'_>> {
+        match self.source() {
+            Source::Decided => {
+                let pending = self.live.as_ref()?.current.as_ref()?;
+                let action = pending.action();
+                Some(Next::Decided(Event {
+                    at_ns: pending.at_ns,
+                    tid: pending.tid,
+                    decision: pending.decision.to_u64(),
+                    enforced: !self.simulate,
+                    absent: false,
+                    approval: Approval::None,
+                    action,
+                }))
+            }
+            Source::Held => {
+                let lost = || Next::Lost { count: 1, reason: "a held event could not be read".to_owned() };
+                Some(Event::decode(&self.live.as_ref()?.message).map_or_else(lost, Next::Held))
+            }
+            Source::Lost(count) => {
+                Some(Next::Lost { count, reason: "the ring of events had no room".to_owned() })
+            }
+            Source::Ended(clean) => Some(Next::Ended { clean }),
+            Source::Inner => match self.inner.next_event() {
+                Some(Next::Ended { clean }) => {
+                    // What the kernel told before the end is still in the ring.
+                    self.ended = Some(clean);
+                    None
+                }
+                Some(Next::Tree(Status::Stopped { signal }))
+                    if self.live.as_ref().is_some_and(|live| live.stopped_it(signal)) =>
+                {
+                    None
+                }
+                other => other,
+            },
+        }
+    }
+
+    fn wait(&mut self, also: BorrowedFd<'_>, pause: Pause) -> bool {
+        let Some(live) = &self.live else { return self.inner.wait(also, pause) };
+        if pause != Pause::Gather && (self.ended.is_some() || !live.held.may_sleep()) {
+            return false;
+        }
+        let others = [live.ring.as_fd(), live.held.bell()];
+        let ready = self.inner.wait_with(also, &others, pause);
+        if pause != Pause::Gather {
+            live.held.awake();
+        }
+        ready
+    }
+
+    fn end(&mut self) {
+        self.inner.end();
+        if self.live.take().is_some() {
+            self.kernel.close();
+        }
+    }
+}
+
+impl Drop for Ebpf {
+    fn drop(&mut self) {
+        if self.live.is_some() {
+            self.kernel.close();
+        }
+    }
+}
+
+/// Looks up what the rules name, without following a link: rules speak of resolved paths.
+fn places(rules: &Lowered) -> (Vec<NamedPath>, Vec<OwnedFd>) {
+    let (mut places, mut kept) = (Vec::new(), Vec::new());
+    let how = OpenHow {
+        flags: u64::from((libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC).cast_unsigned()),
+        mode: 0,
+        resolve: fs::NO_SYMLINKS,
+    };
+    for (name, literal) in (0..).zip(&rules.literals).take(NAMED_MAX) {
+        let Ok(path) = CString::new(literal.path.as_slice()) else { continue };
+        let Ok(fd) = fs::openat2(At::Cwd, &path, &how) else { continue };
+        let Ok((device, inode)) = identity_of(fd.as_fd()) else { continue };
+        places.push(NamedPath { device, inode, state: literal.state, name });
+        kept.push(fd);
+    }
+    (places, kept)
+}
+
+/// Nanoseconds since 1970 of a moment of `CLOCK_BOOTTIME`.
+fn wall_clock(moment: u64) -> u64 {
+    process::now_ns().saturating_sub(boot_ns().saturating_sub(moment))
+}
+
+fn parent_of(pid: u32) -> Option<u32> {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let after = stat.get(stat.iter().rposition(|&byte| byte == b')')? + 2..)?;
+    std::str::from_utf8(after).ok()?.split(' ').nth(1)?.parse().ok()
 }

@@ -154,7 +154,7 @@ fn supervise_or_fail(supervision: Supervision, workload: &Workload, news: &Owned
     let scoped = !simulate && floor::can_scope();
 
     let needs = filter::Needs {
-        mmap_exec: policy.can_block(Operation::MmapExec),
+        mmap_exec: held && policy.can_block(Operation::MmapExec),
         credentials: own_credentials().is_some(),
         reads: policy.exec().reads != ReadEvidence::Off,
         files: held,

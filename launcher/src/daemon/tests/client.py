@@ -60,11 +60,9 @@ class Line:
             return "hung up"
         self.gift = fds[0] if fds else None
         kind = struct.unpack_from("<I", reply, 4)[0]
-        if kind == 5:
+        if kind in (4, 5):
             length = struct.unpack_from("<I", reply, 8)[0]
-            return "refused: " + reply[12 : 12 + length].decode()
-        if kind == 4:
-            return "failed: " + os.strerror(struct.unpack_from("<I", reply, 8)[0])
+            return ("failed: ", "refused: ")[kind - 4] + reply[12 : 12 + length].decode()
         if kind == 3:
             return "counters %d %d %d" % struct.unpack_from("<3Q", reply, 8)
         return {1: "opened", 2: "done"}[kind] + (" with a descriptor" if fds else "")
@@ -131,7 +129,9 @@ def two_lines(pid):
 
 def session():
     line, pid = Line(), child()
-    said = [line.open(), os.read(os.dup(line.gift), 99).decode() if os.lseek(line.gift, 0, 0) == 0 else ""]
+    said = [line.open()]
+    # Its one record, behind the pages of reader and writer and a header.
+    said.append(os.pread(line.gift, 6, 2 * 4096 + 8).decode())
     return said + [line.seed(pid), line.grant(pid), line.grant(pid, 3, 0), line.counters(), line.close(), line.counters()]
 
 

@@ -2,14 +2,20 @@
 //! answered. It outlives the daemon, as pins do.
 
 use std::fs;
+use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use gait_ebpf::layout::{Counters, Grant, MAX_SESSIONS, session_flags};
 
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
 use crate::backend::ebpf::{Refused, Tables};
 use crate::daemon::{New, Owner, refused};
-use crate::sys::{Errno, packets};
 
+/// What a session's ring is said to have room for.
+pub(super) const RING_BYTES: u32 = 4096;
+const PAGE: usize = 4096;
 /// While this file is there, a process dies while it is put into a session.
 pub(super) const KILLS: &str = "kills";
 /// While this file is there, no session can be blocked.
@@ -61,6 +67,18 @@ impl Pins {
     }
 }
 
+/// A ring with one record, `ring N`: a page of the reader's, a page of the writer's, then the data, twice.
+fn ring(number: u32) -> OwnedFd {
+    let record = format!("ring {number}");
+    let mut bytes = vec![0; 2 * PAGE + 2 * RING_BYTES as usize];
+    bytes[PAGE..PAGE + 8].copy_from_slice(&16u64.to_ne_bytes());
+    bytes[2 * PAGE..2 * PAGE + 4].copy_from_slice(&(record.len() as u32).to_ne_bytes());
+    bytes[2 * PAGE + 8..2 * PAGE + 8 + record.len()].copy_from_slice(record.as_bytes());
+    let mut file = fs::File::from(memfd_create("ring", MFdFlags::MFD_CLOEXEC).unwrap());
+    file.write_all(&bytes).unwrap();
+    file.into()
+}
+
 /// Whether a process runs; one that has ended and is not waited for does not.
 fn runs(pid: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -69,16 +87,14 @@ fn runs(pid: &str) -> bool {
 
 impl Owner for Pins {
     fn open(&self, tables: &Tables<'_>) -> Result<New, Refused> {
-        assert!(tables.session.flags & session_flags::LIVE != 0);
-        assert_eq!(tables.cells.len(), tables.session.cell_count as usize);
+        assert!(tables.flags & session_flags::LIVE == 0, "that is not the client's to say");
         let free = (1..MAX_SESSIONS).find(|number| {
             let mut options = fs::OpenOptions::new();
             options.write(true).create_new(true).open(self.file(&format!("session.{number}"))).is_ok()
         });
         let number = free.ok_or_else(|| refused("every session of the kernel is taken", "end one"))?;
         fs::write(self.file(&format!("session.{number}")), "live").unwrap();
-        let ring = packets::sealed("ring", format!("ring {number}").as_bytes()).unwrap();
-        Ok(New { session: number, ring, ring_bytes: 1 << 16 })
+        Ok(New { session: number, ring: ring(number), ring_bytes: RING_BYTES })
     }
 
     fn seed(&self, session: u32, pid: u32) -> Result<(), Refused> {
@@ -100,15 +116,15 @@ impl Owner for Pins {
         fs::write(self.file(&format!("forgot.{session}")), "").unwrap();
     }
 
-    fn grant(&self, session: u32, tid: u32, grant: &Grant) -> Result<(), Errno> {
+    fn grant(&self, session: u32, tid: u32, grant: &Grant) -> Result<(), Refused> {
         if grant.object == 0 {
-            return Err(Errno(libc::ENOSPC));
+            return Err(refused("no answer has room", "wait"));
         }
         fs::write(self.file(&format!("grant.{session}.{tid}")), grant.verdict.to_string()).unwrap();
         Ok(())
     }
 
-    fn counters(&self, session: u32) -> Result<Counters, Errno> {
+    fn counters(&self, session: u32) -> Result<Counters, Refused> {
         for path in self.members(session) {
             let name = path.extension().unwrap().to_str().unwrap().to_owned();
             if !runs(&name) {
@@ -118,15 +134,15 @@ impl Owner for Pins {
         Ok(Counters { lost: 5, members: self.members(session).len() as u64, ..Counters::default() })
     }
 
-    fn block(&self, session: u32) -> Result<(), Errno> {
+    fn block(&self, session: u32) -> Result<(), Refused> {
         if self.file(STUBBORN).exists() {
-            return Err(Errno(libc::ENOMEM));
+            return Err(refused("the kernel has no memory", "wait"));
         }
         fs::write(self.file(&format!("session.{session}")), "blocked").unwrap();
         Ok(())
     }
 
-    fn free(&self, session: u32) -> Result<(), Errno> {
+    fn free(&self, session: u32) -> Result<(), Refused> {
         assert!(self.members(session).is_empty());
         fs::remove_file(self.file(&format!("session.{session}"))).unwrap();
         Ok(())

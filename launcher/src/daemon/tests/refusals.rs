@@ -22,7 +22,7 @@ fn a_session_from_begin_to_end() {
         "ring 1",
         "done",
         "done",
-        "failed: No space left on device",
+        "failed: no answer has room",
         "counters 5 0 1",
         "done",
         "refused: there is no session on this connection",

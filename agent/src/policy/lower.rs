@@ -1,0 +1,347 @@
+//! A compiled policy as tables that the kernel's programs read: two automata and a word of verdicts for each place
+//! where they can end.
+//!
+//! The format is that of `gait-ebpf`'s `layout`. Three steps lead to it: patterns of paths are taken apart into patterns
+//! of names ([`split`]); both kinds become automata ([`nfa`], [`determinize`], [`minimise`], [`pack`]); and for each
+//! region that the automaton over paths tells apart the rules are evaluated and the gate is asked ([`program`],
+//! [`words`]).
+//!
+//! A table allows or blocks only what the gate allows or blocks for every path that ends there. Everything else is
+//! [`verdict::HOLD`], and the gate itself is asked when it happens: what needs consent, what hangs on arguments, what
+//! the tables do not hold. So a mistake of the patterns costs time and not safety, and a test holds that too.
+
+mod determinize;
+mod held;
+mod interpret;
+mod literals;
+mod minimise;
+mod names;
+mod nfa;
+mod pack;
+mod program;
+mod split;
+mod words;
+
+pub use held::{Held, Why};
+pub use interpret::MAX_DEPTH;
+pub use literals::Literal;
+
+use determinize::{Everything, Machine, Pruning};
+use minimise::{Graph, Vertex};
+use names::Names;
+use nfa::{Map, Symbol, index};
+use pack::STRIDE;
+use program::{Reachable, Rules};
+use split::Splitter;
+use words::{Judges, Region, Words};
+
+use super::compile::CompiledPolicy;
+use super::source::Origin;
+use crate::action::{Action, Object};
+use crate::gate::Decision;
+
+/// What a word says about one operation; the numbers are those of `gait-ebpf`'s `layout::verdict`.
+pub mod verdict {
+    /// Allowed, and told.
+    pub const ALLOW: u8 = 0;
+    /// Allowed, and not told.
+    pub const SILENT: u8 = 1;
+    /// Left to the gate.
+    pub const HOLD: u8 = 2;
+    /// Blocked, and told.
+    pub const BLOCK: u8 = 3;
+}
+
+/// How large tables may become.
+#[derive(Debug, Clone, Copy)]
+pub struct LowerOptions {
+    /// Nodes of patterns and states of automata, each, before they are made small.
+    pub max_states: usize,
+    /// Cells of the result, 8 bytes each.
+    pub max_cells: usize,
+}
+
+impl Default for LowerOptions {
+    fn default() -> Self {
+        Self { max_states: 1 << 20, max_cells: 1 << 22 }
+    }
+}
+
+/// A policy in tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lowered {
+    /// Both automata.
+    pub cells: Vec<u64>,
+    /// The verdicts: that of a region and a class of images is at `region * image_classes + class`.
+    pub words: Vec<u64>,
+    /// Start of the automaton over names.
+    pub names: u32,
+    /// Start of the automaton over paths.
+    pub paths: u32,
+    /// Start of the automaton over the paths of images. Class 0 is that of an image of which nothing is known.
+    pub images: u32,
+    /// How many classes of images there are.
+    pub image_classes: u32,
+    /// What patterns name literally, sorted by path.
+    pub literals: Vec<Literal>,
+    /// What is held, for people.
+    pub held: Vec<Held>,
+}
+
+/// A policy cannot be put into tables.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{}: its patterns need more than {limit} {what} in the kernel; write fewer wildcards inside of names and fewer \
+     `**` in the middle of patterns, or use another backend",
+    place(.rule.as_ref())
+)]
+pub struct LowerError {
+    /// The first rule with which it is too much; none where it already is with what is protected and hidden.
+    pub rule: Option<(String, Origin)>,
+    /// Of what there is too much.
+    pub what: &'static str,
+    /// How much there may be.
+    pub limit: usize,
+}
+
+fn place(rule: Option<&(String, Origin)>) -> String {
+    rule.map_or_else(|| "exec.protect".to_owned(), |(name, origin)| format!("{origin}: rule `{name}`"))
+}
+
+/// Which limit was hit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TooLarge {
+    Patterns,
+    States,
+    Cells,
+}
+
+/// The rules that count: those with a smaller number.
+#[derive(Debug, Clone, Copy)]
+struct Part(usize);
+
+impl Part {
+    fn has(self, rule: u16) -> bool {
+        usize::from(rule) < self.0
+    }
+}
+
+impl CompiledPolicy {
+    /// Decides about an action of a session that hides some paths: those are out of reach, the policy judges the rest.
+    #[must_use]
+    pub fn decide_hiding(&self, hidden: &[Vec<u8>], action: &Action<'_>) -> Decision {
+        if let Object::Path(path) = action.object {
+            let below = |hidden: &Vec<u8>| {
+                path.strip_prefix(hidden.as_slice()).is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
+            };
+            if hidden.iter().any(below) {
+                return Decision::NEVER;
+            }
+        }
+        self.decide(action)
+    }
+
+    /// Puts the policy into tables for the kernel. `hidden` is what the session hides besides.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the tables would be larger than they may be.
+    pub fn lower(&self, hidden: &[Vec<u8>], options: LowerOptions) -> Result<Lowered, LowerError> {
+        let attempt = |rules| lower(self, hidden, options, Part(rules));
+        let count = self.rules.len();
+        attempt(count).map_err(|found| {
+            // The rule to name is the first one that cannot be added any more.
+            let (mut fits, mut fails) = (0, count);
+            if attempt(0).is_err() {
+                fails = 0;
+            }
+            while fails > fits + 1 {
+                let middle = fits.midpoint(fails);
+                *(if attempt(middle).is_ok() { &mut fits } else { &mut fails }) = middle;
+            }
+            let (what, limit) = match found {
+                TooLarge::Patterns => ("parts of patterns", options.max_states),
+                TooLarge::States => ("states", options.max_states),
+                TooLarge::Cells => ("cells", options.max_cells),
+            };
+            let rule = fails.checked_sub(1).and_then(|last| self.policy().rules().get(last));
+            LowerError { rule: rule.map(|rule| (rule.name.clone(), rule.origin.clone())), what, limit }
+        })
+    }
+}
+
+fn lower(
+    policy: &CompiledPolicy,
+    hidden: &[Vec<u8>],
+    options: LowerOptions,
+    part: Part,
+) -> Result<Lowered, TooLarge> {
+    let limit = options.max_states;
+    let mut splitter = Splitter::new(limit);
+    let roots = (splitter.root(), splitter.root());
+    let rules = Rules::collect(policy, hidden, part, roots, &mut splitter)?;
+    let (nfa, roots, groups) = splitter.finish(&[roots.0, roots.1]);
+    let names = Names::new(&groups, limit)?;
+    let root = |at: usize| roots.get(at).copied().unwrap_or(0);
+
+    let mut paths = Machine::new(&nfa, &names.members, Reachable(&rules), limit);
+    let start = paths.start(root(0))?;
+    paths.explore()?;
+    let wanted = literals::wanted(policy, hidden, |rule| rules.uses_rule(rule));
+    let located = literals::locate(wanted, &mut paths, start, &names, &groups)?;
+    let mut images = Machine::new(&nfa, &names.members, Everything, limit);
+    let image_start = images.start(root(1))?;
+    images.explore()?;
+
+    let (regions, region_of) = regions(&paths, &names, &located.ways);
+    let (sets, set_of) = self::regions(&images, &names, &Map::default());
+    let words = Judges { policy, hidden, rules: &rules }.words(&regions, &sets);
+    let starts = (start, image_start);
+    let tables = Tables { names: &names, words, literals: located.states, starts };
+    tables.assemble(policy, (&paths, &region_of), (&images, &set_of), options)
+}
+
+/// The sets of labels that states have, each with a path, and which one each state has.
+fn regions<P: Pruning>(
+    machine: &Machine<'_, P>,
+    names: &Names,
+    ways: &Map<u32, Vec<u8>>,
+) -> (Vec<Region>, Vec<u32>) {
+    let mut known: Map<&[u32], u32> = Map::default();
+    let (mut regions, mut numbers) = (Vec::new(), Vec::with_capacity(machine.states.len()));
+    let witnesses = witnesses(machine, names, ways);
+    for (state, witness) in machine.states.iter().zip(witnesses) {
+        let next = index(regions.len());
+        let number = *known.entry(&state.labels).or_insert(next);
+        if number == next {
+            regions.push(Region { labels: state.labels.clone(), witness: None });
+        }
+        if let Some(region) = regions.get_mut(number as usize)
+            && region.witness.is_none()
+        {
+            region.witness = witness;
+        }
+        numbers.push(number);
+    }
+    (regions, numbers)
+}
+
+/// Returns for each state a path that ends in it; none where the names of a class are unknown or lead elsewhere.
+///
+/// `ways` are paths that are known already.
+fn witnesses<P: Pruning>(
+    machine: &Machine<'_, P>,
+    names: &Names,
+    ways: &Map<u32, Vec<u8>>,
+) -> Vec<Option<Vec<u8>>> {
+    let mut found: Vec<Option<Vec<u8>>> = Vec::with_capacity(machine.states.len());
+    for (at, state) in (0..).zip(&machine.states) {
+        let Some((parent, by)) = state.parent else {
+            found.push(Some(b"/".to_vec()));
+            continue;
+        };
+        if let Some(way) = ways.get(&at) {
+            found.push(Some(way.clone()));
+            continue;
+        }
+        let witness = || {
+            let before = machine.states.get(parent as usize)?;
+            let has_edge = |class: &Symbol| before.edges.binary_search_by_key(class, |edge| edge.0).is_ok();
+            let named = |class: &Symbol| names.witnesses.get(*class as usize).is_some_and(Option::is_some);
+            let odd = |class: &Symbol| names.odd == Some(*class);
+            let class = match by {
+                Some(class) => class,
+                None => (0..index(names.classes()))
+                    .find(|class| !has_edge(class) && named(class) && !odd(class))?,
+            };
+            let name = names.witnesses.get(class as usize)?.as_deref()?;
+            let leads = machine.step(parent, names.class(name)) == at;
+            let parent = found.get(parent as usize)?.as_deref()?;
+            let parent = parent.strip_suffix(b"/").unwrap_or(parent);
+            leads.then(|| [parent, b"/", name].concat())
+        };
+        let witness = witness();
+        found.push(witness);
+    }
+    found
+}
+
+/// Everything that tables are made of.
+struct Tables<'a> {
+    names: &'a Names,
+    words: Words,
+    /// With states of the automaton over paths; none where everything is held.
+    literals: Vec<(Vec<u8>, Option<u32>)>,
+    starts: (u32, u32),
+}
+
+impl Tables<'_> {
+    fn assemble(
+        self,
+        policy: &CompiledPolicy,
+        (paths, region_of): (&Machine<'_, impl Pruning>, &[u32]),
+        (images, set_of): (&Machine<'_, impl Pruning>, &[u32]),
+        options: LowerOptions,
+    ) -> Result<Lowered, TooLarge> {
+        let Self { names, words, literals, starts } = self;
+        let of = |list: &[u32], at: &u32| list.get(*at as usize).copied().unwrap_or(0);
+        let mut graph = Graph::default();
+        let shift = index(paths.states.len());
+        // Where a path goes whose text is not its bytes, and an image with such a path.
+        let sinks = (shift + index(images.states.len()), shift + index(images.states.len()) + 1);
+        let mut add = |machine_states: &[determinize::State], values: Vec<u32>, shift: u32, sink: u32| {
+            for (state, value) in machine_states.iter().zip(values) {
+                let mut edges: Vec<_> =
+                    state.edges.iter().map(|&(class, next)| (class, next + shift)).collect();
+                if let Some(odd) = names.odd {
+                    edges.push((odd, sink));
+                    edges.sort_unstable();
+                }
+                graph.states.push(Vertex { value, fallback: state.fallback + shift, edges });
+            }
+        };
+        add(&paths.states, region_of.iter().map(|at| of(&words.rows, at)).collect(), 0, sinks.0);
+        add(&images.states, set_of.iter().map(|at| of(&words.image_classes, at)).collect(), shift, sinks.1);
+        graph.states.push(Vertex { value: words.hold, fallback: sinks.0, edges: Vec::new() });
+        graph.states.push(Vertex { value: 0, fallback: sinks.1, edges: Vec::new() });
+
+        let (mut small, place) = graph.minimised();
+        let (numbers, classes) = small.merge_symbols(names.classes());
+        let self_names = names;
+        let (names, name_start) = names.renumbered(&numbers);
+        let number = |state: u32| place.get(state as usize).copied().unwrap_or(0) * STRIDE;
+        if std::env::var_os("DBG").is_some() {
+            let e = |g: &Graph| g.states.iter().map(|v| v.edges.len()).sum::<usize>();
+            eprintln!(
+                "paths {}/{} images {} min {}/{} classes {}->{} regions {} names {}/{} min {}/{}",
+                paths.states.len(),
+                paths.states.iter().map(|s| s.edges.len()).sum::<usize>(),
+                images.states.len(),
+                small.states.len(),
+                e(&small),
+                self_names.classes(),
+                classes,
+                region_of.iter().max().unwrap() + 1,
+                self_names.graph.states.len(),
+                e(&self_names.graph),
+                names.states.len(),
+                e(&names)
+            );
+        }
+        let cells = pack::pack(&[(&small, classes), (&names, 256)], options.max_cells)?;
+        let literals = literals
+            .into_iter()
+            .map(|(path, state)| Literal { path, state: number(state.unwrap_or(sinks.0)) })
+            .collect();
+        Ok(Lowered {
+            cells,
+            words: words.words,
+            names: (index(small.states.len()) + name_start) * STRIDE,
+            paths: number(starts.0),
+            images: number(starts.1 + shift),
+            image_classes: words.columns,
+            literals,
+            held: words.notes.list(policy.policy()),
+        })
+    }
+}

@@ -1,0 +1,247 @@
+//! Subset construction, sparse: a state has an edge for the symbols that its patterns look at, and one fallback.
+//!
+//! States would multiply where patterns cover whole trees: below `**/a/**`, below `**/b/**`, below both. Whoever uses
+//! the automaton says which labels still make a difference once others are settled ([`Pruning`]); nodes that can only
+//! lead to the rest are dropped, and with them most of these states.
+
+use super::TooLarge;
+use super::nfa::{Label, Map, Nfa, NodeId, Symbol, index};
+
+/// Which labels matter.
+pub(super) trait Pruning {
+    /// What follows from the settled labels, worked out once for all states that have the same.
+    type View;
+
+    /// Looks at the labels that are settled for whatever comes, and drops those that make no difference.
+    fn settle(&mut self, done: &mut Vec<Label>) -> Self::View;
+
+    /// Returns whether a label that is not settled makes a difference.
+    fn wanted(&self, view: &Self::View, label: Label) -> bool;
+}
+
+/// Every label matters.
+#[derive(Debug)]
+pub(super) struct Everything;
+
+impl Pruning for Everything {
+    type View = ();
+
+    fn settle(&mut self, _done: &mut Vec<Label>) {}
+
+    fn wanted(&self, _view: &(), _label: Label) -> bool {
+        true
+    }
+}
+
+/// A state: where in the patterns a text is.
+#[derive(Debug)]
+pub(super) struct State {
+    nodes: Box<[NodeId]>,
+    /// Number of the settled labels.
+    settled: u32,
+    /// What a text that ends here is, sorted.
+    pub(super) labels: Vec<Label>,
+    pub(super) fallback: u32,
+    /// By symbol, sorted; none leads where the fallback does.
+    pub(super) edges: Vec<(Symbol, u32)>,
+    /// The state it was first reached from, and by which symbol; none for the fallback.
+    pub(super) parent: Option<(u32, Option<Symbol>)>,
+}
+
+/// A construction, and what has been made.
+pub(super) struct Machine<'a, P: Pruning> {
+    nfa: &'a Nfa,
+    /// The input symbols that a symbol of the patterns stands for.
+    members: &'a [Vec<Symbol>],
+    pruning: P,
+    pub(super) states: Vec<State>,
+    known: Map<(Box<[NodeId]>, u32), u32>,
+    settled: Vec<(Vec<Label>, P::View)>,
+    /// From settled labels before pruning, and from those after it.
+    known_settled: Map<Vec<Label>, u32>,
+    explored: usize,
+    limit: usize,
+}
+
+impl<'a, P: Pruning> Machine<'a, P> {
+    pub(super) fn new(nfa: &'a Nfa, members: &'a [Vec<Symbol>], pruning: P, limit: usize) -> Self {
+        Self {
+            nfa,
+            members,
+            pruning,
+            states: Vec::new(),
+            known: Map::default(),
+            settled: Vec::new(),
+            known_settled: Map::default(),
+            explored: 0,
+            limit,
+        }
+    }
+
+    /// Returns the state in which nothing has been read.
+    pub(super) fn start(&mut self, root: NodeId) -> Result<u32, TooLarge> {
+        self.state(vec![root], None, None)
+    }
+
+    /// Works out where every state leads.
+    pub(super) fn explore(&mut self) -> Result<(), TooLarge> {
+        while self.explored < self.states.len() {
+            self.explore_one(index(self.explored))?;
+            self.explored += 1;
+        }
+        Ok(())
+    }
+
+    /// Returns where an explored state leads by a symbol.
+    pub(super) fn step(&self, from: u32, symbol: Symbol) -> u32 {
+        let Some(state) = self.states.get(from as usize) else { return from };
+        match state.edges.binary_search_by_key(&symbol, |edge| edge.0) {
+            Ok(at) => state.edges.get(at).map_or(state.fallback, |edge| edge.1),
+            Err(_missing) => state.fallback,
+        }
+    }
+
+    /// Returns where a state leads by a symbol that is in these groups of the patterns, without an edge.
+    pub(super) fn step_by(&mut self, from: u32, groups: &[Symbol]) -> Result<u32, TooLarge> {
+        let (mut targets, edges) = self.targets(from);
+        let hit = |(symbol, _): &&(Symbol, NodeId)| groups.contains(symbol);
+        targets.extend(edges.iter().filter(hit).map(|&(_, target)| target));
+        self.state(targets, Some(from), None)
+    }
+
+    /// Where every symbol leads from a state, and where others lead besides.
+    fn targets(&self, from: u32) -> (Vec<NodeId>, Vec<(Symbol, NodeId)>) {
+        let (mut every, mut edges) = (Vec::new(), Vec::new());
+        let nodes = self.states.get(from as usize).map_or(&[][..], |state| &state.nodes);
+        for &id in nodes {
+            let Some(node) = self.nfa.node(id) else { continue };
+            edges.extend_from_slice(&node.edges);
+            every.extend(node.any);
+            if node.looped {
+                every.push(id);
+            }
+        }
+        (every, edges)
+    }
+
+    fn explore_one(&mut self, from: u32) -> Result<(), TooLarge> {
+        let (every, edges) = self.targets(from);
+        let mut pairs: Vec<(Symbol, NodeId)> = Vec::with_capacity(edges.len());
+        for (symbol, target) in edges {
+            let members = self.members.get(symbol as usize).map_or(&[][..], Vec::as_slice);
+            pairs.extend(members.iter().map(|&symbol| (symbol, target)));
+        }
+        pairs.sort_unstable();
+        pairs.dedup();
+        let fallback = self.state(every.clone(), Some(from), None)?;
+        let mut out = Vec::new();
+        let mut before: Option<(&[(Symbol, NodeId)], u32)> = None;
+        for run in pairs.chunk_by(|a, b| a.0 == b.0) {
+            let Some(&(symbol, _)) = run.first() else { continue };
+            let same = |other: &[(Symbol, NodeId)]| {
+                run.iter().map(|pair| pair.1).eq(other.iter().map(|pair| pair.1))
+            };
+            let next = match before {
+                Some((other, next)) if same(other) => next,
+                _ => {
+                    let mut targets = every.clone();
+                    targets.extend(run.iter().map(|&(_, target)| target));
+                    self.state(targets, Some(from), Some(symbol))?
+                }
+            };
+            before = Some((run, next));
+            if next != fallback {
+                out.push((symbol, next));
+            }
+        }
+        if let Some(state) = self.states.get_mut(from as usize) {
+            state.fallback = fallback;
+            state.edges = out;
+        }
+        Ok(())
+    }
+
+    /// Returns the state of these nodes, after the one that it comes from.
+    fn state(
+        &mut self,
+        mut nodes: Vec<NodeId>,
+        from: Option<u32>,
+        by: Option<Symbol>,
+    ) -> Result<u32, TooLarge> {
+        let mut at = 0;
+        while let Some(&id) = nodes.get(at) {
+            nodes.extend(self.nfa.node(id).and_then(|node| node.deep));
+            at += 1;
+        }
+        nodes.sort_unstable();
+        nodes.dedup();
+        let before = from.and_then(|from| self.states.get(from as usize)).map(|state| state.settled);
+        let settled = self.settle(before, &nodes);
+        if let Some((done, view)) = self.settled.get(settled as usize) {
+            let wanted =
+                |label: &Label| done.binary_search(label).is_err() && self.pruning.wanted(view, *label);
+            nodes.retain(|&id| self.nfa.reach(id).iter().any(wanted));
+        }
+        let key = (nodes.into_boxed_slice(), settled);
+        if let Some(&known) = self.known.get(&key) {
+            return Ok(known);
+        }
+        if self.states.len() >= self.limit {
+            return Err(TooLarge::States);
+        }
+        let labels = self.labels(&key.0, settled);
+        let number = index(self.states.len());
+        let parent = from.map(|from| (from, by));
+        let nodes = key.0.clone();
+        self.states.push(State { nodes, settled, labels, fallback: number, edges: Vec::new(), parent });
+        self.known.insert(key, number);
+        Ok(number)
+    }
+
+    /// Returns the number of the settled labels, after those of some nodes were added.
+    fn settle(&mut self, before: Option<u32>, nodes: &[NodeId]) -> u32 {
+        let old =
+            before.and_then(|before| self.settled.get(before as usize)).map_or(&[][..], |(done, _)| done);
+        let mut done: Option<Vec<Label>> = None;
+        for &id in nodes {
+            for &label in self.nfa.node(id).map_or(&[][..], |node| &node.covers) {
+                if old.binary_search(&label).is_err() {
+                    done.get_or_insert_with(|| old.to_vec()).push(label);
+                }
+            }
+        }
+        let mut done = match (done, before) {
+            (None, Some(before)) => return before,
+            (None, None) => Vec::new(),
+            (Some(mut done), _) => {
+                done.sort_unstable();
+                done.dedup();
+                done
+            }
+        };
+        if let Some(&known) = self.known_settled.get(&done) {
+            return known;
+        }
+        let asked = done.clone();
+        let view = self.pruning.settle(&mut done);
+        let next = index(self.settled.len());
+        let number = *self.known_settled.entry(done.clone()).or_insert(next);
+        if number == next {
+            self.settled.push((done, view));
+        }
+        self.known_settled.insert(asked, number);
+        number
+    }
+
+    fn labels(&self, nodes: &[NodeId], settled: u32) -> Vec<Label> {
+        let Some((done, view)) = self.settled.get(settled as usize) else { return Vec::new() };
+        let mut labels = done.clone();
+        for &id in nodes {
+            let ends = self.nfa.node(id).map_or(&[][..], |node| &node.ends);
+            labels.extend(ends.iter().filter(|&&label| self.pruning.wanted(view, label)));
+        }
+        labels.sort_unstable();
+        labels.dedup();
+        labels
+    }
+}

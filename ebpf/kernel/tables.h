@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* The two automata, as layout.rs describes them. The functions that are not static are verified once, with any arguments,
+ * and not again for every way to them. */
+#pragma once
+
+/* What a step returns where the tables lead out of themselves. */
+#define BROKEN 0xffffffffu
+/* Class of a name that is not classified: it has a byte above 0x7f. */
+#define UNCLASSED 0xfffffffeu
+
+#define MAX_NAME_BYTES 255
+/* Every field of a word says "hold". */
+#define EVERY_HOLD 0xaaaaaaaaaaaaaaaaull
+
+/* Keeps the compiler from remembering what it read before this. Where a loop's variables live in memory, the verifier
+ * knows nothing of their values, and sees that one turn is as good as another. */
+#define forget() asm volatile("" ::: "memory")
+
+static __always_inline u64 *cell(u32 first, u32 count, u64 at)
+{
+	u32 index = first + (u32)at;
+
+	if (at >= count)
+		return NULL;
+	return bpf_map_lookup_elem(&cells, &index);
+}
+
+/* One step from a state whose cell is known. */
+static __always_inline u32 edge(u32 first, u32 count, u32 state, u64 head, u32 symbol)
+{
+	u64 *e;
+
+	if ((u32)head == NO_EDGES)
+		return head >> 32;
+	e = cell(first, count, (u64)(u32)head + symbol);
+	if (!e)
+		return BROKEN;
+	return (u32)*e == state ? *e >> 32 : head >> 32;
+}
+
+/* What a text that ends in a state is. */
+static __always_inline u32 accepted(u32 first, u32 count, u32 state)
+{
+	u64 *c = cell(first, count, (u64)state + 1);
+
+	return c ? (u32)*c : BROKEN;
+}
+
+/* Class of the name that lies at `at` among the member's bytes. */
+__noinline int classify(struct member *m, u32 at, u32 length)
+{
+	u32 first, count, state, next, i;
+	u64 *c;
+
+	if (!m || at > MAX_NAMES || length > MAX_NAME_BYTES)
+		return BROKEN;
+	first = m->walk.cells;
+	count = m->walk.cell_count;
+	state = m->walk.names;
+	c = cell(first, count, state);
+	if (!c)
+		return BROKEN;
+	u64 head = *c;
+	for (i = 0; i < MAX_NAME_BYTES; i++) {
+		if (i >= length)
+			break;
+		u8 byte = m->bytes[at + i];
+		if (byte & 0x80)
+			return UNCLASSED;
+		next = edge(first, count, state, head, byte);
+		if (next == state) {
+			/* Every further byte leads here too; but all must have been seen to be below 0x80. */
+			continue;
+		}
+		state = next;
+		c = cell(first, count, state);
+		if (!c)
+			return BROKEN;
+		head = *c;
+	}
+	return accepted(first, count, state);
+}
+
+/* Slot of a short name among the remembered ones. */
+static __always_inline u32 memo_slot(u64 low, u64 high)
+{
+	return (((low ^ (high >> 32 | high << 32)) * MIX) >> 40) & (MEMO_SLOTS - 1);
+}
+
+/* As classify(), of a name that has at most 31 bytes and whose first 16 are at hand. A process uses the same names over
+ * and over; its memory of them is exact, and the tables of a session never change. */
+static __always_inline u32 class_of(struct member *m, u32 at, u32 length, u64 low, u64 high)
+{
+	struct memo *memo;
+	u32 class;
+
+	if (length >= 16)
+		return classify(m, at, length);
+	if (length < 8) {
+		low &= (1ull << (length * 8)) - 1;
+		high = 0;
+	} else {
+		high &= (1ull << ((length - 8) * 8)) - 1;
+	}
+	memo = &m->memo[memo_slot(low, high)];
+	if (memo->low == low && memo->high == high && low)
+		return memo->class;
+	class = classify(m, at, length);
+	if (class < UNCLASSED) {
+		memo->low = low;
+		memo->high = high;
+		memo->class = class;
+	}
+	return class;
+}
+
+/* Runs the path automaton from a state over the classes [0, count), last one first; `hidden` says over which ones.
+ * `*agreed` becomes 1 where `depth` components were left in `expected`. */
+static __always_inline u32 run(struct member *m, u32 state, u32 count, bool hidden, u32 depth, u32 expected, u32 *agreed)
+{
+	u32 first = m->walk.cells, cell_count = m->walk.cell_count;
+	u32 i, left, class;
+
+	for (i = 0; i < MAX_DEPTH; i++) {
+		if (i >= count)
+			break;
+		left = count - i;
+		if (left == depth && state == expected)
+			*agreed = 1;
+		left = (left - 1) & (MAX_DEPTH - 1);
+		class = hidden ? m->hidden[left] : m->classes[left];
+		u64 *c = cell(first, cell_count, state);
+		if (!c)
+			return BROKEN;
+		state = class ? edge(first, cell_count, state, *c, class) : *c >> 32;
+	}
+	if (!depth && state == expected)
+		*agreed = 1;
+	return state;
+}
+
+/* The stricter of two verdicts, field by field: two bits each, of which "silent" only stays where both say so. */
+static __always_inline u64 stricter(u64 a, u64 b)
+{
+	const u64 lows = 0x5555555555555555ull;
+	u64 ah = a >> 1 & lows, bh = b >> 1 & lows, high = ah | bh;
+	u64 low = (ah & a) | (bh & b) | (~high & a & b);
+
+	return high << 1 | (low & lows);
+}
+
+/* The word for a path that ends in a state. */
+static __always_inline u64 word_of(struct member *m, struct session *s, u32 state)
+{
+	u32 region = accepted(s->cells, s->cell_count, state);
+	u64 at = (u64)region * s->image_classes + m->image_class;
+	u32 index = s->words + (u32)at;
+	u64 *w;
+
+	if (m->image_class == NO_CLASS)
+		return EVERY_HOLD;
+	if (region == BROKEN || m->image_class >= s->image_classes || at >= s->word_count)
+		goto broken;
+	w = bpf_map_lookup_elem(&words, &index);
+	if (w)
+		return *w;
+broken:
+	m->walk.reason |= EVENT_FLAGS_TABLES;
+	return 0;
+}
+
+/* Judges the path that the walk has left in the member. Returns its word; `walk.found` stays set where an identity had a
+ * say in it. */
+__noinline u64 judge(struct member *m)
+{
+	struct session *s;
+	struct walk *w;
+	u32 agreed = 0, state, ignored = 0;
+	u64 word;
+
+	if (!m)
+		return 0;
+	s = session_of(m);
+	w = &m->walk;
+	if (!s || w->reason)
+		return 0;
+	state = run(m, s->paths, w->count, false, w->found && !w->hidden ? w->depth : MAX_DEPTH + 1, w->state, &agreed);
+	word = word_of(m, s, state);
+	if (!w->found)
+		return word;
+	if (agreed) {
+		w->found = 0;
+		return word;
+	}
+	state = w->state;
+	if (w->hidden)
+		state = run(m, state, w->hidden, true, MAX_DEPTH + 1, 0, &ignored);
+	state = run(m, state, w->depth, false, MAX_DEPTH + 1, 0, &ignored);
+	return stricter(word, word_of(m, s, state));
+}
