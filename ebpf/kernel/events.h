@@ -185,6 +185,16 @@ __noinline int conclude(struct member *m, u32 first, u32 second, u32 may_stop)
 	return flags & SESSION_FLAGS_SIMULATE ? 0 : told;
 }
 
+/* As conclude(), with a value that the verifier knows to be one that a hook may return. */
+static __always_inline int finish(struct member *m, u32 first, u32 second, u32 may_stop)
+{
+	int result = conclude(m, first, second, may_stop);
+
+	if (!result)
+		return 0;
+	return result == -ERESTARTNOINTR ? -ERESTARTNOINTR : -EACCES;
+}
+
 /* Blocks, or in a simulation tells, what never comes from a member. It may be called from any context. */
 static __always_inline int never(u32 operation, u64 what)
 {

@@ -22,7 +22,7 @@ static __always_inline int only_block(struct file *file, u32 operations)
 		return 0;
 	if (m->walk.session_flags & SESSION_FLAGS_SIMULATE)
 		return 0;
-	return conclude(m, operations, 0, MAY_NOT_STOP);
+	return finish(m, operations, 0, MAY_NOT_STOP);
 }
 
 /* Comes for a script, and again for its interpreter. */
@@ -46,7 +46,7 @@ __noinline int enter_image(struct member *m)
 {
 	struct session *s;
 	struct counters *c;
-	u32 session, class, ignored = 0;
+	u32 session, class;
 
 	if (!m)
 		return 0;
@@ -58,7 +58,7 @@ __noinline int enter_image(struct member *m)
 	s = session_of(m);
 	if (!s || m->walk.reason)
 		return 0;
-	class = run(m, s->images, m->walk.count, false, MAX_DEPTH + 1, 0, &ignored);
+	class = run(m, s->images, m->walk.count, 0, 0);
 	class = class == BROKEN ? BROKEN : accepted(s->cells, s->cell_count, class);
 	/* A name that is not classified may be any image. */
 	if (class < s->image_classes && m->walk.least == VERDICT_ALLOW)
@@ -116,7 +116,7 @@ static __always_inline int on_mapping(struct file *file)
 	m->event.device = d->d_sb->s_dev;
 	climb(m, d, file->f_path.mnt);
 	close_first(m);
-	return conclude(m, BIT(MMAP_EXEC), 0, MAY_NOT_STOP);
+	return finish(m, BIT(MMAP_EXEC), 0, MAY_NOT_STOP);
 }
 
 SEC("lsm/mmap_file")

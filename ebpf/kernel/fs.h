@@ -73,7 +73,7 @@ static __always_inline void close_second(struct member *m)
 
 /* File systems through which more is changed than files: a write there reaches other processes or the kernel. Of procfs
  * that is so for what belongs to no process. */
-static __always_inline bool is_ground(u64 magic)
+__noinline int is_ground(u64 magic)
 {
 	return magic == SYSFS_MAGIC || magic == BPF_FS_MAGIC || magic == CGROUP2_SUPER_MAGIC ||
 	       magic == CGROUP_SUPER_MAGIC || magic == DEBUGFS_MAGIC || magic == TRACEFS_MAGIC ||
@@ -103,7 +103,7 @@ static __always_inline int on_entry(struct path *directory, struct dentry *d, u3
 	refuse_ground(m, parent->d_sb->s_magic);
 	m->walk.reason |= reason;
 	close_first(m);
-	return conclude(m, operations, 0, MAY_STOP);
+	return finish(m, operations, 0, MAY_STOP);
 }
 
 /* One operation on an object that exists. */
@@ -124,7 +124,7 @@ static __always_inline int on_path(struct path *path, u32 operations, u32 reason
 	refuse_ground(m, d->d_sb->s_magic);
 	m->walk.reason |= reason;
 	close_first(m);
-	return conclude(m, operations, 0, MAY_STOP);
+	return finish(m, operations, 0, MAY_STOP);
 }
 
 /* What an open is, from its flags and what it opens. */
@@ -154,7 +154,7 @@ static __always_inline int open_temporary(struct member *m, struct file *file)
 	climb(m, directory, file->f_path.mnt);
 	refuse_ground(m, d->d_sb->s_magic);
 	close_first(m);
-	return conclude(m, BIT(CREATE), 0, MAY_STOP);
+	return finish(m, BIT(CREATE), 0, MAY_STOP);
 }
 
 SEC("lsm/file_open")
@@ -203,7 +203,7 @@ int BPF_PROG(file_open, struct file *file, int ret)
 			return 0;
 		m->walk.least = VERDICT_HOLD;
 	}
-	result = conclude(m, operations, 0, MAY_STOP);
+	result = finish(m, operations, 0, MAY_STOP);
 	if (!result && (operations & BIT(TRUNCATE)))
 		m->truncating = inode->i_ino;
 	return result;
@@ -241,14 +241,16 @@ int BPF_PROG(file_truncate, struct file *file, int ret)
 SEC("lsm/path_mknod")
 int BPF_PROG(path_mknod, struct path *directory, struct dentry *d, umode_t mode, unsigned int device, int ret)
 {
-	u32 kind = mode & S_IFMT;
+	u32 kind = mode & S_IFMT, reason = 0, operation = BIT(MKNOD);
 
 	if (ret)
 		return ret;
 	/* A device node is a door around every path. */
 	if (kind == S_IFCHR || kind == S_IFBLK)
-		return on_entry(directory, d, BIT(MKNOD), EVENT_FLAGS_NEVER);
-	return on_entry(directory, d, kind == S_IFREG || !kind ? BIT(CREATE) : BIT(MKNOD), 0);
+		reason = EVENT_FLAGS_NEVER;
+	if (kind == S_IFREG || !kind)
+		operation = BIT(CREATE);
+	return on_entry(directory, d, operation, reason);
 }
 
 SEC("lsm/path_mkdir")
@@ -317,7 +319,7 @@ int BPF_PROG(path_link, struct dentry *old, struct path *directory, struct dentr
 	refuse_ground(m, parent->d_sb->s_magic);
 	close_second(m);
 	/* Writing through the new name is writing the old file. */
-	return conclude(m, BIT(LINK_OLD) | BIT(LINK_NEW), BIT(LINK_NEW), MAY_STOP);
+	return finish(m, BIT(LINK_OLD) | BIT(LINK_NEW), BIT(LINK_NEW), MAY_STOP);
 }
 
 /* A new name must not make readable what may not be read under the old one: the operation that says so, and its verdict. */
@@ -369,7 +371,7 @@ int BPF_PROG(path_rename, struct path *old_directory, struct dentry *old, struct
 	m->event.second = object_of(number(new));
 	close_second(m);
 	if (unreadable(m, m->event.word, kind_of(number(old)), &more)) {
-		result = conclude(m, reading(kind_of(number(old))), 0, MAY_STOP);
+		result = finish(m, reading(kind_of(number(old))), 0, MAY_STOP);
 		if (result)
 			return result;
 	}
@@ -378,7 +380,7 @@ int BPF_PROG(path_rename, struct path *old_directory, struct dentry *old, struct
 		first = BIT(RENAME_OVER) | BIT(RENAME_NEW) | more;
 		more = 0;
 		if (unreadable(m, m->event.second_word, kind, &more)) {
-			result = conclude(m, 0, reading(kind), MAY_STOP);
+			result = finish(m, 0, reading(kind), MAY_STOP);
 			if (result)
 				return result;
 		}
@@ -387,5 +389,5 @@ int BPF_PROG(path_rename, struct path *old_directory, struct dentry *old, struct
 		first = BIT(RENAME_OLD) | more;
 		second = BIT(RENAME_NEW) | (kind ? BIT(RENAME_OVER) : 0);
 	}
-	return conclude(m, first, second, MAY_STOP);
+	return finish(m, first, second, MAY_STOP);
 }

@@ -276,7 +276,7 @@ struct walk {
 	u32 name;
 	u32 depth;
 	u32 process;
-	u32 zero;
+	u32 odd;
 };
 _Static_assert(sizeof(struct walk) == 136, "size of walk");
 _Static_assert(__builtin_offsetof(struct walk, dentry) == 0, "place of walk.dentry");
@@ -300,7 +300,7 @@ _Static_assert(__builtin_offsetof(struct walk, state) == 116, "place of walk.sta
 _Static_assert(__builtin_offsetof(struct walk, name) == 120, "place of walk.name");
 _Static_assert(__builtin_offsetof(struct walk, depth) == 124, "place of walk.depth");
 _Static_assert(__builtin_offsetof(struct walk, process) == 128, "place of walk.process");
-_Static_assert(__builtin_offsetof(struct walk, zero) == 132, "place of walk.zero");
+_Static_assert(__builtin_offsetof(struct walk, odd) == 132, "place of walk.odd");
 
 struct member {
 	u32 session;

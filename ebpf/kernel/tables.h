@@ -25,12 +25,15 @@ static __always_inline u64 *cell(u32 first, u32 count, u64 at)
 	return bpf_map_lookup_elem(&cells, &index);
 }
 
-/* One step from a state whose cell is known. */
-static __always_inline u32 edge(u32 first, u32 count, u32 state, u64 head, u32 symbol)
+/* One step. Symbol 0 always falls back. */
+__noinline u32 step(u32 first, u32 count, u32 state, u32 symbol)
 {
-	u64 *e;
+	u64 *c = cell(first, count, state), *e, head;
 
-	if ((u32)head == NO_EDGES)
+	if (!c)
+		return BROKEN;
+	head = *c;
+	if ((u32)head == NO_EDGES || !symbol)
 		return head >> 32;
 	e = cell(first, count, (u64)(u32)head + symbol);
 	if (!e)
@@ -49,34 +52,20 @@ static __always_inline u32 accepted(u32 first, u32 count, u32 state)
 /* Class of the name that lies at `at` among the member's bytes. */
 __noinline int classify(struct member *m, u32 at, u32 length)
 {
-	u32 first, count, state, next, i;
-	u64 *c;
+	u32 first, count, state, i;
 
 	if (!m || at > MAX_NAMES || length > MAX_NAME_BYTES)
 		return BROKEN;
 	first = m->walk.cells;
 	count = m->walk.cell_count;
 	state = m->walk.names;
-	c = cell(first, count, state);
-	if (!c)
-		return BROKEN;
-	u64 head = *c;
 	for (i = 0; i < MAX_NAME_BYTES; i++) {
 		if (i >= length)
 			break;
 		u8 byte = m->bytes[at + i];
 		if (byte & 0x80)
 			return UNCLASSED;
-		next = edge(first, count, state, head, byte);
-		if (next == state) {
-			/* Every further byte leads here too; but all must have been seen to be below 0x80. */
-			continue;
-		}
-		state = next;
-		c = cell(first, count, state);
-		if (!c)
-			return BROKEN;
-		head = *c;
+		state = step(first, count, state, byte);
 	}
 	return accepted(first, count, state);
 }
@@ -89,11 +78,13 @@ static __always_inline u32 memo_slot(u64 low, u64 high)
 
 /* As classify(), of a name that has at most 31 bytes and whose first 16 are at hand. A process uses the same names over
  * and over; its memory of them is exact, and the tables of a session never change. */
-static __always_inline u32 class_of(struct member *m, u32 at, u32 length, u64 low, u64 high)
+__noinline u32 class_of(struct member *m, u32 at, u32 length, u64 low, u64 high)
 {
 	struct memo *memo;
 	u32 class;
 
+	if (!m)
+		return BROKEN;
 	if (length >= 16)
 		return classify(m, at, length);
 	if (length < 8) {
@@ -114,28 +105,22 @@ static __always_inline u32 class_of(struct member *m, u32 at, u32 length, u64 lo
 	return class;
 }
 
-/* Runs the path automaton from a state over the classes [0, count), last one first; `hidden` says over which ones.
- * `*agreed` becomes 1 where `depth` components were left in `expected`. */
-static __always_inline u32 run(struct member *m, u32 state, u32 count, bool hidden, u32 depth, u32 expected, u32 *agreed)
+/* Runs the path automaton from a state over classes [to, from), last one first: those of the path, or hidden ones. */
+__noinline u32 run(struct member *m, u32 state, u32 from, u32 to, u32 hidden)
 {
-	u32 first = m->walk.cells, cell_count = m->walk.cell_count;
-	u32 i, left, class;
+	u32 first, count, i;
 
+	if (!m)
+		return BROKEN;
+	first = m->walk.cells;
+	count = m->walk.cell_count;
 	for (i = 0; i < MAX_DEPTH; i++) {
-		if (i >= count)
+		if (from <= to)
 			break;
-		left = count - i;
-		if (left == depth && state == expected)
-			*agreed = 1;
-		left = (left - 1) & (MAX_DEPTH - 1);
-		class = hidden ? m->hidden[left] : m->classes[left];
-		u64 *c = cell(first, cell_count, state);
-		if (!c)
-			return BROKEN;
-		state = class ? edge(first, cell_count, state, *c, class) : *c >> 32;
+		from -= 1;
+		u32 at = from & (MAX_DEPTH - 1);
+		state = step(first, count, state, hidden ? m->hidden[at] : m->classes[at]);
 	}
-	if (!depth && state == expected)
-		*agreed = 1;
 	return state;
 }
 
@@ -175,7 +160,7 @@ __noinline u64 judge(struct member *m)
 {
 	struct session *s;
 	struct walk *w;
-	u32 agreed = 0, state, ignored = 0;
+	u32 state;
 	u64 word;
 
 	if (!m)
@@ -184,17 +169,15 @@ __noinline u64 judge(struct member *m)
 	w = &m->walk;
 	if (!s || w->reason)
 		return 0;
-	state = run(m, s->paths, w->count, false, w->found && !w->hidden ? w->depth : MAX_DEPTH + 1, w->state, &agreed);
-	word = word_of(m, s, state);
+	if (!w->found)
+		return word_of(m, s, run(m, s->paths, w->count, 0, 0));
+	/* Where the path comes by in the very state that the identity stands for, both say the same. */
+	state = run(m, s->paths, w->count, w->depth, 0);
+	if (!w->hidden && state == w->state)
+		w->found = 0;
+	word = word_of(m, s, run(m, state, w->depth, 0, 0));
 	if (!w->found)
 		return word;
-	if (agreed) {
-		w->found = 0;
-		return word;
-	}
-	state = w->state;
-	if (w->hidden)
-		state = run(m, state, w->hidden, true, MAX_DEPTH + 1, 0, &ignored);
-	state = run(m, state, w->depth, false, MAX_DEPTH + 1, 0, &ignored);
-	return stricter(word, word_of(m, s, state));
+	state = run(m, w->state, w->hidden, 0, 1);
+	return stricter(word, word_of(m, s, run(m, state, w->depth, 0, 0)));
 }

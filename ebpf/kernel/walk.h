@@ -19,6 +19,13 @@
 #define NAME_SELF 0x666c6573ull /* self */
 #define NAME_TID 0x5d6469745bull /* [tid] */
 #define NAME_N 0x5d6e5bull /* [n] */
+
+/* walk.odd: what stands for the name at hand. */
+#define ODD_NONE 0
+#define ODD_SELF 1
+#define ODD_TID 2
+#define ODD_N 3
+
 #define NAME_TASK 0x6b736174ull /* task */
 #define FIVE_BYTES 0xffffffffffull
 
@@ -31,6 +38,7 @@ static __always_inline void begin_path(struct member *m)
 	w->partials = 0;
 	w->found = 0;
 	w->process = NOBODY;
+	w->odd = ODD_NONE;
 }
 
 /* Starts an action: an empty event, and what the walk needs to know of the session. */
@@ -154,24 +162,63 @@ __noinline int take(struct member *m, u32 hidden)
 	return 0;
 }
 
+/* Where a dentry keeps a short name. The offset is a number that is added, since the array's length differs between
+ * kernels. */
+static __always_inline u64 *inline_name(struct dentry *d)
+{
+	u64 offset = bpf_core_field_offset(struct dentry, d_iname);
+
+	/* Else the compiler makes it part of a load, whose size the loader would compare with the array's. */
+	asm volatile("" : "+r"(offset));
+	return (void *)d + offset;
+}
+
 static __always_inline bool is_digit(u64 word)
 {
 	return (word & 0xff) - '0' <= 9;
 }
 
-/* What a number in procfs is called in a path: nothing in a path differs between equal runs. Returns 0 where it stays. */
-static __always_inline u64 proc_name(struct member *m, struct dentry *d, u64 low)
+/* What a number is called in a path: nothing in a path differs between equal runs. */
+static __always_inline u32 odd_name(struct member *m, struct dentry *d, u64 odd)
 {
 	struct dentry *up = d->d_parent, *above = up->d_parent;
 
-	if (!is_digit(low) || m->walk.process == NOBODY)
-		return 0;
+	if (!is_digit(*inline_name(d)))
+		return ODD_NONE;
+	if (odd == DEVPTS_SUPER_MAGIC)
+		return ODD_N;
+	if (m->walk.process == NOBODY)
+		return ODD_NONE;
 	if (above == up)
-		return m->walk.process == OWN ? NAME_SELF : 0;
-	if ((*(u64 *)up->d_iname & FIVE_BYTES) != NAME_TASK)
-		return 0;
+		return m->walk.process == OWN ? ODD_SELF : ODD_NONE;
+	if ((*inline_name(up) & FIVE_BYTES) != NAME_TASK)
+		return ODD_NONE;
 	above = above->d_parent;
-	return above == above->d_parent ? NAME_TID : 0;
+	return above == above->d_parent ? ODD_TID : ODD_NONE;
+}
+
+/* Takes the name that was just written at the end of the bytes, and begins with `low` and `high`. */
+__noinline int take_short(struct member *m, u32 length, u64 low, u64 high)
+{
+	struct walk *w;
+	u32 at;
+
+	if (!m)
+		return 1;
+	w = &m->walk;
+	at = w->bytes;
+	if (w->count >= MAX_DEPTH || at > MAX_NAMES) {
+		w->reason |= EVENT_FLAGS_TOO_LONG;
+		return 1;
+	}
+	if (w->odd) {
+		low = w->odd == ODD_SELF ? NAME_SELF : w->odd == ODD_TID ? NAME_TID : NAME_N;
+		length = w->odd == ODD_SELF ? 4 : w->odd == ODD_TID ? 5 : 3;
+		high = 0;
+		*(u64 *)&m->bytes[at] = low;
+	}
+	enlist(m, at, length, class_of(m, at, length, low, high), false);
+	return 0;
 }
 
 /* As take(), of a dentry that the verifier knows. `odd` says that the file system has numbers for names. */
@@ -179,36 +226,24 @@ static __always_inline int take_typed(struct member *m, struct dentry *d, u64 od
 {
 	struct walk *w = &m->walk;
 	u32 at = w->bytes, length = d->d_name.hash_len >> 32;
-	u64 *to, w0, w1, w2, w3, other = 0;
+	u64 *from = inline_name(d), *to, low, high;
 
-	if (length >= INLINE_NAME || (u64)d->d_name.name != (u64)d + bpf_core_field_offset(struct dentry, d_iname)) {
+	if (length >= INLINE_NAME || (u64)d->d_name.name != (u64)from) {
 		w->dentry = (u64)d;
 		return take(m, 0);
 	}
-	if (w->count >= MAX_DEPTH || at > MAX_NAMES) {
+	if (at > MAX_NAMES) {
 		w->reason |= EVENT_FLAGS_TOO_LONG;
 		return 1;
 	}
-	w0 = *(u64 *)&d->d_iname[0];
-	w1 = *(u64 *)&d->d_iname[8];
-	w2 = *(u64 *)&d->d_iname[16];
-	w3 = *(u64 *)&d->d_iname[24];
-	if (odd == PROC_SUPER_MAGIC)
-		other = proc_name(m, d, w0);
-	else if (odd == DEVPTS_SUPER_MAGIC && is_digit(w0))
-		other = NAME_N;
-	if (other) {
-		w0 = other;
-		w1 = 0;
-		length = other == NAME_TID ? 5 : other == NAME_N ? 3 : 4;
-	}
+	if (odd)
+		w->odd = odd_name(m, d, odd);
 	to = (u64 *)&m->bytes[at];
-	to[0] = w0;
-	to[1] = w1;
-	to[2] = w2;
-	to[3] = w3;
-	enlist(m, at, length, class_of(m, at, length, w0, w1), false);
-	return 0;
+	to[0] = low = from[0];
+	to[1] = high = from[1];
+	to[2] = from[2];
+	to[3] = from[3];
+	return take_short(m, length, low, high);
 }
 
 /* Remembers that a mount shows a part of a file system, where an identity may lie above. */
@@ -244,53 +279,84 @@ static __always_inline void look_at(struct member *m, u64 dentry, u32 depth)
 		look(m, BPF_CORE_READ(inode, i_ino), depth);
 }
 
+/* What one turn of a climb says. */
+#define ON 0
+#define ARRIVED 1
+#define STRANDED 2
+
+/* One turn of climb_mounts(): out of a mount, or up by one component. */
+__noinline int climb_turn(struct member *m, u64 root_dentry, u64 root_mount)
+{
+	struct walk *w;
+	u64 up;
+
+	if (!m)
+		return STRANDED;
+	w = &m->walk;
+	struct mount *outer = (void *)w->mount - bpf_core_field_offset(struct mount, mnt);
+	struct vfsmount *mount = (void *)w->mount;
+
+	up = parent_of(w->dentry);
+	if (w->dentry == root_dentry && w->mount == root_mount) {
+		if (up != w->dentry)
+			note_partial(m, w->dentry);
+		return ARRIVED;
+	}
+	if (w->dentry == (u64)BPF_CORE_READ(mount, mnt_root)) {
+		struct mount *next = BPF_CORE_READ(outer, mnt_parent);
+		struct dentry *point = BPF_CORE_READ(outer, mnt_mountpoint);
+
+		if (up != w->dentry)
+			note_partial(m, w->dentry);
+		if (!next || next == outer)
+			return STRANDED;
+		w->dentry = (u64)point;
+		w->mount = (u64)next + bpf_core_field_offset(struct mount, mnt);
+		w->device = BPF_CORE_READ(point, d_sb, s_dev);
+		look_at(m, w->dentry, w->count);
+		return ON;
+	}
+	if (up == w->dentry || !up || take(m, 0))
+		return STRANDED;
+	w->dentry = up;
+	look_at(m, up, w->count);
+	return ON;
+}
+
 /* From the root of a mount (`walk.dentry` in `walk.mount`) to the root of the task. Returns whether it was reached. */
 __noinline int climb_mounts(struct member *m, u64 root_dentry, u64 root_mount)
 {
-	struct walk *w;
-	u64 top;
+	int result;
 	u32 i;
 
 	if (!m)
 		return 0;
-	w = &m->walk;
-	top = w->dentry;
 	for (i = 0; i < MAX_DEPTH + MAX_MOUNTS; i++) {
-		forget();
-		u64 dentry = w->dentry, mount = w->mount;
-		u64 up = parent_of(dentry);
-
-		if (dentry == root_dentry && mount == root_mount) {
-			if (up != dentry)
-				note_partial(m, dentry);
-			return 1;
-		}
-		if (dentry == top) {
-			struct mount *outer = (void *)mount - bpf_core_field_offset(struct mount, mnt);
-			struct mount *next = BPF_CORE_READ(outer, mnt_parent);
-
-			if (up != dentry)
-				note_partial(m, dentry);
-			if (!next || next == outer)
-				return 0;
-			w->dentry = (u64)BPF_CORE_READ(outer, mnt_mountpoint);
-			w->mount = (u64)next + bpf_core_field_offset(struct mount, mnt);
-			struct dentry *d = (void *)w->dentry;
-			w->device = BPF_CORE_READ(d, d_sb, s_dev);
-			struct vfsmount *v = (void *)w->mount;
-			top = (u64)BPF_CORE_READ(v, mnt_root);
-			look_at(m, w->dentry, w->count);
-			continue;
-		}
-		if (up == dentry || !up)
-			return 0;
-		if (take(m, 0))
-			return 0;
-		w->dentry = up;
-		look_at(m, up, w->count);
+		result = climb_turn(m, root_dentry, root_mount);
+		if (result != ON)
+			return result == ARRIVED;
 	}
-	w->reason |= EVENT_FLAGS_TOO_LONG;
+	m->walk.reason |= EVENT_FLAGS_TOO_LONG;
 	return 0;
+}
+
+/* One turn of climb_hidden(). */
+__noinline int hidden_turn(struct member *m, u32 depth)
+{
+	struct walk *w;
+	u64 up;
+
+	if (!m)
+		return STRANDED;
+	w = &m->walk;
+	up = parent_of(w->dentry);
+	if (up == w->dentry || !up)
+		return STRANDED;
+	if (take(m, 1))
+		return ARRIVED;
+	w->dentry = up;
+	look_at(m, up, depth);
+	return w->found ? ARRIVED : ON;
 }
 
 /* Looks for an identity above the root of a mount that shows a part of a file system. */
@@ -299,6 +365,7 @@ __noinline int climb_hidden(struct member *m, u64 dentry, u32 depth)
 	struct walk *w;
 	struct dentry *d = (void *)dentry;
 	u32 i, before;
+	int result;
 
 	if (!m)
 		return 0;
@@ -308,18 +375,12 @@ __noinline int climb_hidden(struct member *m, u64 dentry, u32 depth)
 	w->device = BPF_CORE_READ(d, d_sb, s_dev);
 	w->found = 0;
 	w->hidden = 0;
-	for (i = 0; i < MAX_DEPTH; i++) {
-		forget();
-		u64 up = parent_of(w->dentry);
-
-		if (up == w->dentry || !up)
+	for (i = 0; i <= MAX_DEPTH; i++) {
+		result = hidden_turn(m, depth);
+		if (result == ARRIVED)
+			return 1;
+		if (result == STRANDED)
 			break;
-		if (take(m, 1))
-			return 1;
-		w->dentry = up;
-		look_at(m, up, depth);
-		if (w->found)
-			return 1;
 	}
 	w->bytes = before;
 	w->hidden = 0;

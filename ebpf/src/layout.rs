@@ -498,8 +498,8 @@ pub struct Walk {
     pub depth: u32,
     /// Whose entry of procfs the object is.
     pub process: u32,
-    /// Zero.
-    pub zero: u32,
+    /// What stands for the name at hand, if it is a number.
+    pub odd: u32,
 }
 
 /// A task under control, and the room in which its actions are judged. Only the task itself uses that room.

@@ -46,7 +46,7 @@ const STRUCTS: &[Struct] = structs! {
     Memo { low, high, class, zero }
     Walk {
         dentry, mount, partial, partial_depth, partials, cells, cell_count, names, session_flags, device, count, bytes,
-        visible, hidden, least, reason, found, state, name, depth, process, zero
+        visible, hidden, least, reason, found, state, name, depth, process, odd
     }
     Member { session, image, image_class, zero, truncating, walk, classes, hidden, memo, event, bytes }
     Event {

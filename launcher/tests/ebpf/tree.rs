@@ -1,0 +1,131 @@
+//! A process under control, and what it is told to do.
+
+use std::ffi::CString;
+use std::io::Read as _;
+use std::os::fd::{AsRawFd as _, FromRawFd as _};
+
+use gait::kernel_programs::{BpfRing, Programs, SessionHandle};
+use gait_ebpf::layout::Event;
+
+use super::tables::Policy;
+
+/// What the ring told.
+#[derive(Debug, Clone)]
+pub struct Told {
+    pub event: Event,
+    pub first: String,
+    pub second: String,
+}
+
+pub fn drain(ring: &mut BpfRing) -> Vec<Told> {
+    let mut all = Vec::new();
+    while let Some(record) = ring.next() {
+        // SAFETY: an event is integers only, and the record is at least that long.
+        let event: Event = unsafe { record.as_ptr().cast::<Event>().read_unaligned() };
+        let names = &record[size_of::<Event>()..];
+        let second = usize::try_from(event.first_bytes + event.first_hidden).unwrap();
+        let first = path(&names[..usize::try_from(event.first_bytes).unwrap()]);
+        let bytes = usize::try_from(event.second_bytes).unwrap();
+        let second = path(&names[second.min(names.len())..(second + bytes).min(names.len())]);
+        all.push(Told { event, first, second });
+    }
+    all
+}
+
+fn path(names: &[u8]) -> String {
+    let mut parts: Vec<_> = names.split(|b| *b == 0).map(String::from_utf8_lossy).collect();
+    parts.pop();
+    parts.reverse();
+    format!("/{}", parts.join("/"))
+}
+
+/// A session with one process, which waits.
+pub struct Tree {
+    pub session: SessionHandle,
+    pub ring: BpfRing,
+    pub pid: i32,
+    start: i32,
+    out: std::fs::File,
+}
+
+/// Runs `act` in a new process of a new session.
+pub fn start(programs: &mut Programs, policy: &Policy, act: impl FnOnce() -> Vec<i32>) -> Tree {
+    let session = programs.open_session(&policy.tables()).unwrap();
+    let ring = session.reader().unwrap();
+    let (mut go, mut out) = ([0; 2], [0; 2]);
+    // SAFETY: two arrays of two integers.
+    assert_eq!(unsafe { libc::pipe(go.as_mut_ptr()) + libc::pipe(out.as_mut_ptr()) }, 0);
+    // SAFETY: this process has one thread.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        let mut byte = [0u8; 1];
+        // SAFETY: descriptors of this process.
+        unsafe { libc::close(go[1]) };
+        // SAFETY: one byte.
+        unsafe { libc::read(go[0], byte.as_mut_ptr().cast(), 1) };
+        let text: Vec<u8> = act().iter().flat_map(|result| result.to_ne_bytes()).collect();
+        // SAFETY: a buffer of this process.
+        unsafe { libc::write(out[1], text.as_ptr().cast(), text.len()) };
+        // SAFETY: ends the child.
+        unsafe { libc::_exit(0) };
+    }
+    // SAFETY: descriptors of this process.
+    assert_eq!(unsafe { libc::close(go[0]) + libc::close(out[1]) }, 0);
+    programs.seed(&session, pid.unsigned_abs()).unwrap();
+    // SAFETY: a descriptor that nothing else owns.
+    let out = unsafe { std::fs::File::from_raw_fd(out[0]) };
+    Tree { session, ring, pid, start: go[1], out }
+}
+
+impl Tree {
+    pub fn go(&self) {
+        // SAFETY: a descriptor of this process.
+        unsafe { libc::close(self.start) };
+    }
+
+    /// Whether the process has said its results.
+    pub fn is_done(&self) -> bool {
+        let mut poll = libc::pollfd { fd: self.out.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one struct.
+        unsafe { libc::poll(&raw mut poll, 1, 10) > 0 }
+    }
+
+    /// Waits for its end: its results, and all that was told.
+    pub fn end(mut self, programs: &mut Programs) -> (Vec<i32>, Vec<Told>) {
+        let mut bytes = Vec::new();
+        self.out.read_to_end(&mut bytes).unwrap();
+        // SAFETY: our own child.
+        unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), 0) };
+        let told = drain(&mut self.ring);
+        programs.close_session(self.session).unwrap();
+        let results = bytes.chunks_exact(4).map(|word| i32::from_ne_bytes(word.try_into().unwrap())).collect();
+        (results, told)
+    }
+}
+
+/// Results of `act`, run in a session, and what was told.
+pub fn run(programs: &mut Programs, policy: &Policy, act: impl FnOnce() -> Vec<i32>) -> (Vec<i32>, Vec<Told>) {
+    let tree = start(programs, policy, act);
+    tree.go();
+    tree.end(programs)
+}
+
+/// 0, or the negative errno.
+pub fn result(value: i32) -> i32 {
+    if value < 0 { -std::io::Error::last_os_error().raw_os_error().unwrap_or(0) } else { 0 }
+}
+
+pub fn c(path: &str) -> CString {
+    CString::new(path).unwrap()
+}
+
+pub fn open(path: &str, flags: i32) -> i32 {
+    // SAFETY: a NUL-terminated path.
+    let fd = unsafe { libc::open(c(path).as_ptr(), flags | libc::O_CLOEXEC, 0o644) };
+    let answer = result(fd);
+    if fd >= 0 {
+        // SAFETY: our own.
+        unsafe { libc::close(fd) };
+    }
+    answer
+}
