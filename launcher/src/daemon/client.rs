@@ -17,7 +17,7 @@ const PATIENCE_S: i64 = 30;
 
 /// A connection to the daemon, and the session that it holds.
 ///
-/// The daemon speaks only when asked, so that a hang-up ([`Self::is_lost`]) means one thing: it is gone, or has ended the
+/// The daemon speaks only when asked, so that a hang-up of [`Kernel::line`] means one thing: it is gone, or has ended the
 /// session. The session cannot be taken up again then; the guard ends it.
 #[derive(Debug)]
 pub(crate) struct Remote {
@@ -44,16 +44,6 @@ impl Remote {
         }
         packets::set_patience(socket.as_fd(), PATIENCE_S).map_err(no)?;
         Ok(Self { socket, usable: Mutex::new(true) })
-    }
-
-    /// Hangs up when the daemon does. Readable for the time of a reply too: [`Self::is_lost`] tells the two apart.
-    pub(crate) fn line(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-
-    /// Whether the daemon is gone or has ended the session.
-    pub(crate) fn is_lost(&self) -> bool {
-        process::hung_up(self.socket.as_fd())
     }
 
     /// Asks for one thing; one descriptor may go with it, and one come back.
@@ -148,5 +138,10 @@ impl Kernel for Remote {
     fn close(&self) {
         // Where nobody answers, the daemon that comes next does the same.
         _ = self.ask(&Request::Close, None);
+    }
+
+    /// Readable for the time of a reply, too; only a hang-up says that the daemon is gone.
+    fn line(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.socket.as_fd())
     }
 }

@@ -36,11 +36,7 @@ fn setup() {
 
 fn secret() -> Policy {
     setup();
-    let ro = but(
-        every(verdict::BLOCK),
-        &[op::READ, op::LIST],
-        verdict::ALLOW,
-    );
+    let ro = but(every(verdict::BLOCK), &[op::READ, op::LIST], verdict::ALLOW);
     Policy::new(every(verdict::ALLOW))
         .rule("/tmp/t/ro", ro)
         .rule("/tmp/t/secret", every(verdict::BLOCK))
@@ -130,9 +126,8 @@ fn names(programs: &mut Programs) {
 
 fn mount(from: &str, to: &str, kind: &str, flags: libc::c_ulong) {
     // SAFETY: NUL-terminated texts.
-    let mounted = unsafe {
-        libc::mount(c(from).as_ptr(), c(to).as_ptr(), c(kind).as_ptr(), flags, std::ptr::null())
-    };
+    let mounted =
+        unsafe { libc::mount(c(from).as_ptr(), c(to).as_ptr(), c(kind).as_ptr(), flags, std::ptr::null()) };
     assert_eq!(result(mounted), 0);
 }
 
@@ -277,7 +272,8 @@ fn children(programs: &mut Programs) {
             unsafe { libc::waitpid(pid, &raw mut status, 0) };
             results.push(libc::WEXITSTATUS(status));
         }
-        let shell = std::process::Command::new("/bin/sh").args(["-c", "cat /tmp/t/secret/f"]).output().unwrap();
+        let shell =
+            std::process::Command::new("/bin/sh").args(["-c", "cat /tmp/t/secret/f"]).output().unwrap();
         results.push(i32::from(shell.status.success()));
         results
     });
@@ -285,8 +281,11 @@ fn children(programs: &mut Programs) {
     let (results, told) = tree.end(programs);
     assert_eq!(results, [EACCES, 1, 1, 1, 0]);
     assert_eq!(told.last().unwrap().event.kind, event_kind::EMPTY);
-    let images: Vec<_> =
-        told.iter().filter(|told| told.event.kind == event_kind::IMAGE).map(|told| told.event.image).collect();
+    let images: Vec<_> = told
+        .iter()
+        .filter(|told| told.event.kind == event_kind::IMAGE)
+        .map(|told| told.event.image)
+        .collect();
     assert!(!images.is_empty() && images.windows(2).all(|pair| pair[0] < pair[1]), "{images:?}");
 }
 
@@ -297,7 +296,9 @@ fn ground(programs: &mut Programs) {
         vec![
             result(unsafe { libc::kill(own, 0) }),
             result(unsafe { libc::unshare(libc::CLONE_NEWUSER) }),
-            result(i32::try_from(unsafe { libc::syscall(libc::SYS_bpf, 0, [0u64; 16].as_ptr(), 128) }).unwrap()),
+            result(
+                i32::try_from(unsafe { libc::syscall(libc::SYS_bpf, 0, [0u64; 16].as_ptr(), 128) }).unwrap(),
+            ),
             result(unsafe { libc::umount(c("/tmp").as_ptr()) }),
             open("/proc/sys/kernel/core_pattern", libc::O_WRONLY),
             open("/sys/fs/cgroup/cgroup.procs", libc::O_WRONLY),

@@ -218,12 +218,12 @@ fn the_guards_side_does_all_of_a_session() {
     assert_eq!(grants, 8);
     let counters = Counters { lost: 5, members: 1, ..Counters::default() };
     assert_eq!(remote.counters(), Ok(counters));
-    assert!(!remote.is_lost());
+    assert!(!process::hung_up(remote.line().unwrap()));
     remote.close();
     soon("the session is blocked", || place.pins().contains(&"session.1 blocked".to_owned()));
     daemon.signal(libc::SIGKILL);
     daemon.ended();
-    assert!(remote.is_lost());
+    assert!(process::hung_up(remote.line().unwrap()));
     assert!(remote.counters().unwrap_err().what.starts_with("the gait agent does not answer"));
     child.kill().unwrap();
     child.wait().unwrap();
