@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::registry::Registry;
 use super::{Owner, notify, server};
 use crate::backend::ebpf::Refused;
-use crate::sys::{Errno, packets, process, signal};
+use crate::sys::{Errno, packets, signal};
 
 /// Name of the lock beside the socket of the default place.
 pub(crate) const LOCK: &str = "/run/gait/agent.lock";
@@ -171,9 +171,4 @@ impl Drop for Listener {
             _ = std::fs::remove_file(path);
         }
     }
-}
-
-/// Whether a daemon can be asked.
-pub(crate) fn is_there(socket: &Path) -> bool {
-    packets::connect_to(socket).is_ok_and(|fd| !process::hung_up(fd.as_fd()))
 }

@@ -10,7 +10,6 @@ use super::owner::{KILLS, STUBBORN};
 use super::{Daemon, Place, soon};
 use crate::backend::ebpf::{Kernel, Refused, Tables};
 use crate::daemon::client::Remote;
-use crate::daemon::run;
 use crate::sys::{packets, process};
 
 #[test]
@@ -120,7 +119,7 @@ fn the_service_manager_is_told_of_begin_and_end() {
         String::from_utf8_lossy(&bytes[..count]).into_owned()
     };
     assert_eq!(told(), "READY=1\nSTATUS=takes sessions\n");
-    assert!(run::is_there(&place.socket()), "it is ready when it says so");
+    assert!(super::is_there(&place.socket()), "it is ready when it says so");
     daemon.signal(libc::SIGTERM);
     assert_eq!(told(), "STOPPING=1\nSTATUS=0 sessions live, 0 are blocked\n");
     daemon.ended();

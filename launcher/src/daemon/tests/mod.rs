@@ -7,6 +7,7 @@ mod lifecycle;
 mod owner;
 mod refusals;
 
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use tempfile::TempDir;
 
 use super::peer::ROOT;
 use super::{Owner, run};
-use crate::sys::process;
+use crate::sys::{packets, process};
 
 /// The variable that tells the test binary to be a daemon, and where.
 const DAEMON_DIRECTORY: &str = "GAIT_TEST_DAEMON";
@@ -84,7 +85,7 @@ impl Place {
     /// Starts a daemon and waits until it listens.
     fn start(&self) -> Daemon {
         let daemon = Daemon(self.daemon_command().spawn().unwrap());
-        soon("the daemon listens", || run::is_there(&self.socket()));
+        soon("the daemon listens", || is_there(&self.socket()));
         daemon
     }
 
@@ -173,6 +174,11 @@ impl Drop for Holder {
         _ = self.child.wait();
         _ = process::kill(self.member, libc::SIGKILL);
     }
+}
+
+/// Whether a daemon takes connections.
+fn is_there(socket: &Path) -> bool {
+    packets::connect_to(socket).is_ok_and(|fd| !process::hung_up(fd.as_fd()))
 }
 
 fn soon(what: &str, so: impl Fn() -> bool) {
