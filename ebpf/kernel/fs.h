@@ -24,7 +24,7 @@ static __always_inline u64 object_of(u64 dentry)
 
 	if (inode)
 		return inode;
-	return inode_number(parent_of(dentry)) ^ BPF_CORE_READ(d, d_name.hash_len) << 32;
+	return inode_number(parent_of(dentry)) ^ (u64)BPF_CORE_READ(d, d_name.hash) << 32;
 }
 
 static __always_inline u32 kind_of(u64 dentry)

@@ -94,7 +94,13 @@ struct inode {
 };
 
 struct qstr {
-	u64 hash_len; /* the length is the upper half */
+	union {
+		struct {
+			u32 hash;
+			u32 len;
+		};
+		u64 hash_len;
+	};
 	const unsigned char *name;
 };
 

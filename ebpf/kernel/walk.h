@@ -225,7 +225,7 @@ __noinline int take_short(struct member *m, u32 length, u64 low, u64 high)
 static __always_inline int take_typed(struct member *m, struct dentry *d, u64 odd)
 {
 	struct walk *w = &m->walk;
-	u32 at = w->bytes, length = d->d_name.hash_len >> 32;
+	u32 at = w->bytes, length = d->d_name.len;
 	u64 *from = inline_name(d), *to, low, high;
 
 	if (length >= INLINE_NAME || (u64)d->d_name.name != (u64)from) {
@@ -450,41 +450,64 @@ static __always_inline u64 odd_file_system(struct member *m, struct dentry *d, u
 	return magic;
 }
 
+/* walk.mount, before it is an address: how the climb in the object's own file system came to an end. */
+#define NOT_YET 0
+#define AT_PART 1
+#define AT_WHOLE 2
+
+/* What climb() takes along. 6.1 verifies climb_on() once, with the first values only: so these keep their types, and all
+ * else that it changes is in the member, of which the verifier knows nothing. */
+struct climb {
+	struct member *m;
+	struct dentry *d;
+	struct dentry *top;
+	u64 odd;
+};
+
+static long climb_on(u32 turn, struct climb *c)
+{
+	struct member *m = c->m;
+	struct dentry *d = c->d, *up = d->d_parent;
+
+	look(m, d->d_inode->i_ino, m->walk.count);
+	if (d == c->top) {
+		m->walk.dentry = (u64)d;
+		m->walk.mount = up == d ? AT_WHOLE : AT_PART;
+		return 1;
+	}
+	if (up == d) {
+		m->walk.reason |= EVENT_FLAGS_UNREACHABLE;
+		return 1;
+	}
+	if (take_typed(m, d, c->odd))
+		return 1;
+	c->d = up;
+	return 0;
+}
+
 /* Climbs from a dentry that the verifier knows, which is not a hook's argument. */
 static __always_inline void climb(struct member *m, struct dentry *d, struct vfsmount *mount)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct fs_struct *fs = task->fs;
 	struct vfsmount *root_mount = fs->root.mnt;
-	struct dentry *root = fs->root.dentry, *up;
-	struct dentry *top = mount == root_mount ? root : mount->mnt_root;
-	struct walk *w = &m->walk;
+	struct dentry *root = fs->root.dentry;
 	struct super_block *sb = d->d_sb;
-	u64 odd = odd_file_system(m, d, sb->s_magic);
-	u32 i;
+	struct walk *w = &m->walk;
+	struct climb c = { .m = m, .d = d, .top = mount == root_mount ? root : mount->mnt_root };
 
+	c.odd = odd_file_system(m, d, sb->s_magic);
 	w->device = sb->s_dev;
-	for (i = 0; i <= MAX_DEPTH; i++) {
-		forget();
-		look(m, d->d_inode->i_ino, w->count);
-		up = d->d_parent;
-		if (d == top)
-			goto root_of_mount;
-		if (up == d) {
-			w->reason |= EVENT_FLAGS_UNREACHABLE;
-			return;
-		}
-		if (take_typed(m, d, odd))
-			return;
-		d = up;
-	}
-	w->reason |= EVENT_FLAGS_TOO_LONG;
-	return;
-
-root_of_mount:
-	if (mount == root_mount && up == d)
+	w->mount = NOT_YET;
+	bpf_loop(MAX_DEPTH + 1, climb_on, &c, 0);
+	if (w->reason)
 		return;
-	w->dentry = (u64)d;
+	if (w->mount == NOT_YET) {
+		w->reason |= EVENT_FLAGS_TOO_LONG;
+		return;
+	}
+	if (mount == root_mount && w->mount == AT_WHOLE)
+		return;
 	w->mount = (u64)mount;
 	w->partial[0] = (u64)root;
 	w->partial[1] = (u64)root_mount;
