@@ -12,8 +12,8 @@ use super::{refused, tables};
 use crate::backend::ebpf::{BpfRing, Kernel, Refused, Tables};
 use crate::sys::{Errno, packets, process};
 
-/// How long an answer may take.
-const PATIENCE_S: i64 = 30;
+/// How long an answer may take: for the first one the daemon may have to be started, and to load its programs.
+const PATIENCE_S: i64 = 60;
 
 /// A connection to the daemon, and the session that it holds.
 ///
@@ -85,6 +85,7 @@ impl Remote {
     ) -> Result<(Reply, Option<OwnedFd>), Refused> {
         match self.ask(request, luggage) {
             Ok((Reply::Refused(refused) | Reply::Failed(refused), _)) => Err(refused),
+            Err(Errno(libc::EAGAIN)) => Err(lost(&format!("nothing came within {PATIENCE_S} s"))),
             Err(errno) => Err(lost(&errno.to_string())),
             Ok(answer) => Ok(answer),
         }

@@ -83,7 +83,12 @@ pub(crate) fn run(
     let _lock = lock(&files.lock)?;
     // The numbers of inherited descriptors are told by the environment: they are taken before anything else is opened.
     let inherited = notify::socket().map_err(RunError::Inherited)?;
-    let owner = load()?;
+    let owner = load().inspect_err(|refused| {
+        // Whoever made the service manager start this waits at the socket, and would make it start again.
+        if let Some(listener) = &inherited {
+            server::refuse_waiting(listener.as_fd(), refused);
+        }
+    })?;
     let listener = match inherited {
         Some(fd) => Listener { fd, path: None },
         None => Listener::at(&files.socket)?,

@@ -49,6 +49,15 @@ pub(crate) fn serve(
     }
 }
 
+/// Tells everybody who waits at the socket why there is no daemon.
+pub(crate) fn refuse_waiting(listener: BorrowedFd<'_>, refused: &Refused) {
+    while process::readable(listener)
+        && let Ok(connection) = packets::accept(listener)
+    {
+        _ = packets::send(connection.as_fd(), &Reply::Refused(refused.clone()).encode(), None);
+    }
+}
+
 /// Starts a connection's thread.
 fn take(connection: OwnedFd, owner: &Arc<dyn Owner>, registry: &Arc<Registry>) {
     let Ok(peer) = Peer::of(connection.as_fd()) else { return };

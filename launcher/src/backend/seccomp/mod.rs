@@ -149,7 +149,7 @@ fn supervise_or_fail(supervision: Supervision, workload: &Workload, news: &Owned
     let floorable = !simulate && floor::is_available();
     let lay = || floor::restrict(policy.floor()).map_err(|_error| (Step::Landlock, Errno(libc::EPERM)));
     // Laid before the fork it holds the workload too, at a price for every open. A kernel that has the rules needs no floor
-    // below them; the supervisor, which acts on its own, does.
+    // below them; nor can the supervisor have one then, since Landlock lets nobody look into a process outside of its domain.
     let floored = floorable && held && lay()?;
     let scoped = !simulate && floor::can_scope();
 
@@ -184,7 +184,6 @@ fn supervise_or_fail(supervision: Supervision, workload: &Workload, news: &Owned
         Fork::Parent(pid) => pid,
     };
     drop((leash, hello_end, go, status));
-    let floored = floored || (floorable && !held && lay()?);
     reaper::release_standard_files();
     // From here on nobody without privileges may look into this process.
     process::set_dumpable(false).at(Step::Process)?;

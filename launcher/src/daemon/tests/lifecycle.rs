@@ -157,6 +157,22 @@ fn a_socket_of_the_service_manager_is_used_and_not_removed() {
     assert_eq!(said, "did not run: take the socket of the service manager, one of the kind SOCK_SEQPACKET");
 }
 
+/// Else the service manager would start a daemon that cannot run again and again, and the guards would wait.
+#[test]
+fn a_daemon_that_cannot_run_tells_those_who_wait_why() {
+    let place = Place::new();
+    std::fs::write(place.path().join("unable"), "this kernel has no hooks").unwrap();
+    let path = place.path().join("systemd.sock");
+    let listener = packets::listen_at(&path).unwrap();
+    let waiting = [Remote::connect(&path).unwrap(), Remote::connect(&path).unwrap()];
+    let (said, _) = activated(&place, listener.try_clone().unwrap()).ended();
+    assert_eq!(said, "did not run: this kernel has no hooks");
+    assert!(!process::readable(std::os::fd::AsFd::as_fd(&listener)), "nobody is left waiting");
+    for remote in waiting {
+        assert_eq!(open(&remote).unwrap_err().what, "this kernel has no hooks");
+    }
+}
+
 /// Opens a session, and returns the one record of its ring.
 fn open(remote: &Remote) -> Result<String, Refused> {
     // One state that everything ends in.

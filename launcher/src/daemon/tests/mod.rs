@@ -36,7 +36,11 @@ fn a_daemon_for_other_tests() {
     let files =
         run::Files { socket: directory.join("run/agent.sock"), lock: directory.join("run/agent.lock") };
     let pins = directory.join("pins");
-    let ended = run::run(&files, || Ok(()), || Ok(Arc::new(owner::Pins::load(&pins)) as Arc<dyn Owner>));
+    let load = || match std::fs::read_to_string(directory.join("unable")) {
+        Ok(why) => Err(super::refused(why, "use another kernel")),
+        Err(_) => Ok(Arc::new(owner::Pins::load(&pins)) as Arc<dyn Owner>),
+    };
+    let ended = run::run(&files, || Ok(()), load);
     match ended {
         Ok(ended) => println!("\nended with {} live, {} blocked", ended.live, ended.blocked),
         Err(error) => println!("\ndid not run: {error}"),
