@@ -26,6 +26,7 @@ pub mod kernel_programs {
 
 mod approval;
 mod backend;
+mod daemon;
 mod described_run;
 mod doctor;
 mod exec;

@@ -1,10 +1,12 @@
-//! The parsers of this crate that read what the workload or the network says, as the fuzzer and its stand-in see them.
+//! The parsers of this crate that read what the workload, the network or another process says, as the fuzzer and its
+//! stand-in see them.
 //!
 //! Compiled for tests and under `--cfg fuzzing` only. The bodies run under libFuzzer (`agent/fuzz/fuzz_targets/`) and over
 //! seeds and deterministic mutations of them in the tests below.
 
 use std::path::Path;
 
+use crate::daemon::protocol::{Reply, Request};
 use crate::exec::event::Event;
 use crate::net::message::fuzz;
 use crate::net::resolv_conf;
@@ -43,6 +45,20 @@ pub fn shebang(data: &[u8]) {
 /// An approval token.
 pub fn approval_token(data: &[u8]) {
     let _token = crate::toolgate::approval_token::parse(data, Path::new("token.json"));
+}
+
+/// A request of a guard to the daemon: what is read is written the same.
+pub fn agent_request(data: &[u8]) {
+    if let Ok(request) = Request::decode(data) {
+        assert_eq!(request.encode(), data);
+    }
+}
+
+/// A reply of the daemon.
+pub fn agent_reply(data: &[u8]) {
+    if let Ok(reply) = Reply::decode(data) {
+        assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
+    }
 }
 
 #[cfg(test)]
@@ -112,10 +128,22 @@ mod tests {
         exercise("approval_token", approval_token, MUTATIONS / 3);
     }
 
+    #[test]
+    fn agent_requests() {
+        exercise("agent_request", agent_request, MUTATIONS);
+    }
+
+    #[test]
+    fn agent_replies() {
+        exercise("agent_reply", agent_reply, MUTATIONS);
+    }
+
     /// The seeds are what they are taken for, or the mutations would start from nothing.
     #[test]
     fn seeds_are_read() {
         assert!(seeds("event").iter().all(|seed| Event::decode(seed).is_some()));
+        assert!(seeds("agent_request").iter().all(|seed| Request::decode(seed).is_ok()));
+        assert!(seeds("agent_reply").iter().all(|seed| Reply::decode(seed).is_ok()));
         assert!(seeds("shebang").iter().any(|seed| crate::backend::seccomp::shebang(seed).is_some()));
         let place = concat!(env!("CARGO_MANIFEST_DIR"), "/../agent/fuzz/seeds/approval_token");
         let paths = std::fs::read_dir(place).unwrap().map(|entry| entry.unwrap().path());

@@ -67,8 +67,10 @@ fn in_kernel(policy: &CompiledPolicy, hidden: &[Vec<u8>], run_id: &str) -> Resul
             remedy: "remove exec.limits.actions_per_second, or use --backend seccomp".to_owned(),
         });
     }
-    // What the host says comes first: it costs nothing.
-    ebpf::look_around()?;
+    // What the host says comes first: it costs nothing. The daemon has looked for itself.
+    if !ebpf::by_daemon() {
+        ebpf::look_around()?;
+    }
     let rules = policy.lower(hidden, LowerOptions::default()).map_err(|error| Refused {
         what: format!("the policy cannot be lowered into the kernel: {error}"),
         remedy: "use --backend seccomp, which has no such limits".to_owned(),

@@ -38,6 +38,9 @@ pub struct Cli {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Serves sessions whose rules are in the kernel.
+    #[command(subcommand)]
+    Agent(super::agent::AgentCommand),
     /// Makes an approval token: signed consent to one intent under one policy, for a time.
     Approve(Approve),
     /// Makes a first runpack, verifies it, and shows its line for a ticket.

@@ -10,8 +10,8 @@ use super::args::{self, Cli, Command, GateCommand, KeysCommand, PolicyCommand, R
 use super::error::{CliError, ErrorCode};
 use super::output::{Answer, Format, Output, correlation_id, envelope};
 use super::{
-    approve, demo, doctor, exec, gate, guard, inventory, keys, migrate, policy, policy_fmt, policy_simulate,
-    regress, report, run, run_seal, scout, trace, verify, version, why,
+    agent, approve, demo, doctor, exec, gate, guard, inventory, keys, migrate, policy, policy_fmt,
+    policy_simulate, regress, report, run, run_seal, scout, trace, verify, version, why,
 };
 
 /// What a verb may know of its call besides its own arguments.
@@ -60,6 +60,7 @@ fn dispatch(cli: Cli, call: &Call) -> Result<Answer, CliError> {
         return version::version();
     }
     match command {
+        Command::Agent(agent::AgentCommand::Run(args)) => agent::run(&args),
         Command::Approve(args) => approve::approve(args),
         Command::Demo => demo::demo(),
         Command::Doctor(args) => doctor::doctor(&args),

@@ -7,6 +7,7 @@ mod bad_input;
 pub mod error;
 pub mod output;
 
+mod agent;
 mod approve;
 mod demo;
 mod dispatch;

@@ -13,11 +13,15 @@ const MAP_CREATE: i32 = 0;
 const MAP_LOOKUP_ELEM: i32 = 1;
 const MAP_UPDATE_ELEM: i32 = 2;
 const MAP_DELETE_ELEM: i32 = 3;
+const MAP_GET_NEXT_KEY: i32 = 4;
 const MAP_UPDATE_BATCH: i32 = 26;
 /// `BPF_MAP_TYPE_RINGBUF`.
 const RINGBUF: u32 = 27;
 /// `BPF_NOEXIST`: only what is not there yet.
 pub(crate) const NEW: u64 = 1;
+
+/// Keys that are looked at at most.
+const KEYS_MAX: usize = 1 << 20;
 
 /// A value that lies in a map.
 ///
@@ -124,6 +128,44 @@ pub(crate) fn look_up<K: Shared, V: Shared + Default>(map: BorrowedFd<'_>, key: 
     // SAFETY: key and value have the map's sizes, which is what `gait_ebpf::layout` is for.
     unsafe { bpf(MAP_LOOKUP_ELEM, &mut attribute) }?;
     Ok(value)
+}
+
+/// Reads one value as bytes; `value` is as long as the map's values are.
+///
+/// # Errors
+/// `ENOENT` where there is none.
+pub(crate) fn look_up_bytes(map: BorrowedFd<'_>, key: &u64, value: &mut [u8]) -> Result<(), Errno> {
+    let mut attribute = Element {
+        map: raw(map),
+        key: address(key),
+        value: address(value.as_mut_ptr()),
+        ..Element::default()
+    };
+    // SAFETY: the key is the map's, and the caller gives as many bytes as its values have, which the kernel writes.
+    unsafe { bpf(MAP_LOOKUP_ELEM, &mut attribute) }.map(drop)
+}
+
+/// Returns the keys of a hash whose keys are `u64`. What comes and goes meanwhile may be among them or not.
+///
+/// # Errors
+/// What the kernel says.
+pub(crate) fn keys(map: BorrowedFd<'_>) -> Result<Vec<u64>, Errno> {
+    let mut keys: Vec<u64> = Vec::new();
+    // A hash whose keys go while it is walked begins anew; it has no more than this.
+    while keys.len() < KEYS_MAX {
+        let mut next = 0u64;
+        let pointer: *mut u64 = &raw mut next;
+        let before = keys.last().map_or(0, |last| address::<u64>(last));
+        let mut attribute =
+            Element { map: raw(map), key: before, value: address(pointer), ..Element::default() };
+        // SAFETY: both are eight bytes, as the map's keys; no key asks for the first one.
+        match unsafe { bpf(MAP_GET_NEXT_KEY, &mut attribute) } {
+            Ok(_) => keys.push(next),
+            Err(Errno(libc::ENOENT)) => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(keys)
 }
 
 /// Writes one value.

@@ -13,6 +13,7 @@ pub(crate) mod fs;
 pub(crate) mod ipc;
 pub(crate) mod memory;
 pub(crate) mod notify;
+pub(crate) mod packets;
 pub(crate) mod process;
 pub(crate) mod ring;
 pub(crate) mod signal;

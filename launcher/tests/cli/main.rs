@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot set up its case has to fail")]
 
+mod agent;
 mod bad_input;
 mod base;
 mod docs;

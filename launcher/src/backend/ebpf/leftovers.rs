@@ -82,7 +82,7 @@ pub(crate) fn clean_up() -> Result<Vec<Leftover>, Refused> {
 
 /// Returns how many processes are under the control of pinned programs. Where that cannot be told, there may be some; a
 /// directory without the map was never finished.
-fn members_of(directory: &Path) -> u64 {
+pub(super) fn members_of(directory: &Path) -> u64 {
     let path = directory.join(format!("map_{}", layout::COUNTERS));
     if !path.exists() {
         return 0;

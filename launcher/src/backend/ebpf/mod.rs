@@ -19,12 +19,14 @@ mod pins;
 mod record;
 mod selftest;
 mod session;
+mod shared;
 
 pub use error::LoadError;
 pub(crate) use leftovers::{Leftover, clean_up};
 pub use load::{LoadOptions, Programs};
 pub use pins::remove_pins;
 pub use session::{NamedPath, SessionHandle, Tables, identity_of};
+pub(crate) use shared::Shared;
 
 pub use crate::sys::bpf_ring::BpfRing;
 
@@ -45,6 +47,8 @@ use crate::approval::{Desk, prompt};
 use crate::backend::seccomp::Seccomp;
 use crate::backend::seccomp::judge::Judge;
 use crate::backend::{Backend, BackendKind, Next, Pause, StartError};
+use crate::daemon::SOCKET;
+use crate::daemon::client::Remote;
 use crate::exec::coverage::Coverage;
 use crate::exec::event::{Approval, Event};
 use crate::exec::status::Status;
@@ -98,6 +102,12 @@ pub(crate) trait Kernel: std::fmt::Debug + Send + Sync {
 
     /// Ends the session: its tables go, and what still lives of its tree is blocked.
     fn close(&self);
+
+    /// What hangs up when whoever owns the programs is gone, where that is another process. Held actions are not answered
+    /// any more then, and the session ends.
+    fn line(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 }
 
 /// Says what of this host stands against the backend, as far as that can be seen without trying.
@@ -108,11 +118,19 @@ pub(crate) fn look_around() -> Result<(), Refused> {
     Ok(host::check()?)
 }
 
-/// Loads the programs for one session with these rules.
+/// Whether a session would ask the daemon: who may load programs does it alone.
+pub(crate) fn by_daemon() -> bool {
+    process::real_uid() != 0 && Path::new(SOCKET).exists()
+}
+
+/// Loads the programs for one session with these rules, or asks the daemon, which has them loaded.
 ///
 /// # Errors
 /// Whatever the kernel refuses; nothing is attached then.
 pub(crate) fn connect(rules: &Lowered, pin: &str) -> Result<Arc<dyn Kernel>, Refused> {
+    if by_daemon() {
+        return Ok(Arc::new(Remote::connect(Path::new(SOCKET))?));
+    }
     let room = |entries: usize| u32::try_from(entries.max(1)).unwrap_or(u32::MAX);
     let options = LoadOptions {
         cells: room(rules.cells.len()).max(SELF_TEST_ROOM),
@@ -349,6 +367,10 @@ impl Ebpf {
         if live.held.pop(&mut live.message) {
             return Source::Held;
         }
+        if self.ended.is_none() && self.kernel.line().is_some_and(process::hung_up) {
+            self.inner.end();
+            self.ended = Some(false);
+        }
         let Some(clean) = self.ended.take() else { return Source::Inner };
         let lost = self.kernel.counters().map_or(0, |counters| counters.lost).saturating_sub(live.lost);
         if lost > 0 {
@@ -569,8 +591,11 @@ impl Backend for Ebpf {
         if pause != Pause::Gather && (self.ended.is_some() || !live.held.may_sleep()) {
             return false;
         }
-        let others = [live.ring.as_fd(), live.held.bell()];
-        let ready = self.inner.wait_with(also, &others, pause);
+        let (ring, held) = (live.ring.as_fd(), live.held.bell());
+        let ready = match self.kernel.line() {
+            Some(line) => self.inner.wait_with(also, &[ring, held, line], pause),
+            None => self.inner.wait_with(also, &[ring, held], pause),
+        };
         if pause != Pause::Gather {
             live.held.awake();
         }

@@ -74,6 +74,14 @@ impl SessionHandle {
     }
 }
 
+impl SessionHandle {
+    /// Returns its ring for another process, and how many bytes it has room for.
+    pub(super) fn share(&self) -> Result<(OwnedFd, u32), LoadError> {
+        let fd = self.ring.try_clone().map_err(|source| LoadError::Map { map: layout::RINGS, source })?;
+        Ok((fd, self.ring_bytes))
+    }
+}
+
 /// Which parts of the shared arrays are taken, and by whom.
 #[derive(Debug, Default)]
 pub(super) struct Rooms {
