@@ -59,9 +59,14 @@ pub(super) struct Machine<'a, P: Pruning> {
     settled: Vec<(Vec<Label>, P::View)>,
     /// From settled labels before pruning, and from those after it.
     known_settled: Map<Vec<Label>, u32>,
+    /// Where states lead that share what every symbol leads to and what is settled, by the other targets.
+    ways: Map<(Vec<NodeId>, u32), Ways>,
     explored: usize,
     limit: usize,
 }
+
+/// From targets to states.
+type Ways = Map<Vec<NodeId>, u32>;
 
 impl<'a, P: Pruning> Machine<'a, P> {
     pub(super) fn new(nfa: &'a Nfa, members: &'a [Vec<Symbol>], pruning: P, limit: usize) -> Self {
@@ -73,6 +78,7 @@ impl<'a, P: Pruning> Machine<'a, P> {
             known: Map::default(),
             settled: Vec::new(),
             known_settled: Map::default(),
+            ways: Map::default(),
             explored: 0,
             limit,
         }
@@ -133,30 +139,44 @@ impl<'a, P: Pruning> Machine<'a, P> {
         }
         pairs.sort_unstable();
         pairs.dedup();
-        let fallback = self.state(every.clone(), Some(from), None)?;
+        let settled = self.states.get(from as usize).map_or(0, |state| state.settled);
+        // Most states below one directory share nearly everything; what is known of others need not be found again.
+        let key = (every, settled);
+        let mut ways = self.ways.remove(&key).unwrap_or_default();
+        let fallback = self.way(&mut ways, &key.0, from, None, &[])?;
         let mut out = Vec::new();
-        let mut before: Option<(&[(Symbol, NodeId)], u32)> = None;
+        let mut targets = Vec::new();
         for run in pairs.chunk_by(|a, b| a.0 == b.0) {
             let Some(&(symbol, _)) = run.first() else { continue };
-            let same = |other: &[(Symbol, NodeId)]| run.iter().map(|pair| pair.1).eq(other.iter().map(|pair| pair.1));
-            let next = match before {
-                Some((other, next)) if same(other) => next,
-                _ => {
-                    let mut targets = every.clone();
-                    targets.extend(run.iter().map(|&(_, target)| target));
-                    self.state(targets, Some(from), Some(symbol))?
-                }
-            };
-            before = Some((run, next));
+            targets.clear();
+            targets.extend(run.iter().map(|&(_, target)| target));
+            let next = self.way(&mut ways, &key.0, from, Some(symbol), &targets)?;
             if next != fallback {
                 out.push((symbol, next));
             }
         }
+        self.ways.insert(key, ways);
         if let Some(state) = self.states.get_mut(from as usize) {
             state.fallback = fallback;
             state.edges = out;
         }
         Ok(())
+    }
+
+    fn way(
+        &mut self,
+        ways: &mut Ways,
+        every: &[NodeId],
+        from: u32,
+        by: Option<Symbol>,
+        targets: &[NodeId],
+    ) -> Result<u32, TooLarge> {
+        if let Some(&known) = ways.get(targets) {
+            return Ok(known);
+        }
+        let next = self.state([every, targets].concat(), Some(from), by)?;
+        ways.insert(targets.to_vec(), next);
+        Ok(next)
     }
 
     /// Returns the state of these nodes, after the one that it comes from.

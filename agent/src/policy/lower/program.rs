@@ -231,6 +231,19 @@ impl<'p> Rules<'p> {
         Some((self.rules.get(at)?, self.policy.rules.get(at)?, self.policy.policy().rules().get(at)?))
     }
 
+    /// Returns the labels of a region that a group of operations asks for.
+    pub(super) fn relevant(&self, region: &[Label], group: &Group) -> Vec<Label> {
+        let asks = |label: &Label| match *label {
+            HIDDEN => true,
+            PROTECT => group.changes,
+            label => {
+                let uses = self.labels.get(label as usize).map_or(&[][..], Vec::as_slice);
+                uses.iter().any(|&(rule, _)| group.order.get(rule).is_some_and(|&place| place != ABSENT))
+            }
+        };
+        region.iter().copied().filter(asks).collect()
+    }
+
     /// Returns whether some operation asks for a rule.
     pub(super) fn uses_rule(&self, at: usize) -> bool {
         let place = |group: &Group| group.order.get(at).copied().unwrap_or(ABSENT);
