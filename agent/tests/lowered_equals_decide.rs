@@ -42,7 +42,10 @@ fn holds(
             _ => Verdict::Block,
         };
         if got != want {
-            return Err(format!("{action:?} {:?}: the table says {got}, the gate {want}", path.escape_ascii().to_string()));
+            return Err(format!(
+                "{action:?} {:?}: the table says {got}, the gate {want}",
+                path.escape_ascii().to_string()
+            ));
         }
     }
     Ok(false)
@@ -87,7 +90,8 @@ fn pattern() -> impl Strategy<Value = String> {
         1 => select(vec!["a**b", "**b", "a**", "*[ ]", "a[ ]", "?*", "*0", "*20", "\\\\x20", "*x*", "a\\\\"]),
     ];
     let start = select(vec!["/", "/", "/", "**/", "${workspace}/", "{/a,/b}/", "{**/,/a/}", "{*,/a}/"]);
-    (start, prop::collection::vec(piece, 1..5)).prop_map(|(start, pieces)| format!("{start}{}", pieces.join("/")))
+    (start, prop::collection::vec(piece, 1..5))
+        .prop_map(|(start, pieces)| format!("{start}{}", pieces.join("/")))
 }
 
 /// Patterns over which the tables are never in doubt.
@@ -162,7 +166,10 @@ fn policy_of(
     rules: &[String],
 ) -> Result<Policy, TestCaseError> {
     let protect = render("protect", protect.or(Some(Vec::new())));
-    let mut text = format!("default_verdict: {default}\nexec:\n  evidence: {{reads: {reads}}}\n{}rules:\n", &protect[4..]);
+    let mut text = format!(
+        "default_verdict: {default}\nexec:\n  evidence: {{reads: {reads}}}\n{}rules:\n",
+        &protect[4..]
+    );
     for (at, rule) in rules.iter().enumerate() {
         text.push_str(&format!("  - name: 'r {at}'\n{rule}"));
     }

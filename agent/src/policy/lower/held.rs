@@ -70,7 +70,11 @@ impl Notes {
                 rule: rule
                     .and_then(|rule| policy.rules().get(rule))
                     .map(|rule| (rule.name.clone(), rule.origin.clone())),
-                operations: Operation::ALL.iter().copied().filter(|&op| mask & (1 << op as u8) != 0).collect(),
+                operations: Operation::ALL
+                    .iter()
+                    .copied()
+                    .filter(|&op| mask & (1 << op as u8) != 0)
+                    .collect(),
                 why,
             })
             .collect()

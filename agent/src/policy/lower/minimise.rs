@@ -158,8 +158,14 @@ impl Partition {
     fn refine(&mut self, graph: &Graph) {
         let mut dirty = std::mem::take(&mut self.dirty);
         dirty.sort_unstable_by_key(|&state| (self.block(state), state));
-        for run in dirty.chunk_by(|&a, &b| self.block.get(a as usize) == self.block.get(b as usize)).map(<[u32]>::to_vec).collect::<Vec<_>>() {
-            self.split(graph, &run);
+        let mut rest = &dirty[..];
+        while let Some(&first) = rest.first() {
+            // Splitting moves nothing out of a block that comes later.
+            let own = self.block(first);
+            let length = rest.iter().take_while(|&&state| self.block(state) == own).count();
+            let (run, others) = rest.split_at(length);
+            self.split(graph, run);
+            rest = others;
         }
     }
 
@@ -197,8 +203,15 @@ impl Partition {
         self.clear(run);
         let largest = || (0..parts.len()).max_by_key(|&part| parts.get(part).map_or(0, Vec::len));
         let stays = stays.or_else(largest);
+        let count = self.members.len();
         for (_, part) in parts.into_iter().enumerate().filter(|&(at, _)| Some(at) != stays) {
-            self.part_with(own, part);
+            self.leave(part);
+        }
+        if self.members.len() > count {
+            let block = &self.block;
+            if let Some(list) = self.members.get_mut(own as usize) {
+                list.retain(|&state| block.get(state as usize) == Some(&own));
+            }
         }
     }
 
@@ -210,17 +223,13 @@ impl Partition {
         }
     }
 
-    /// Puts some states of a block into a new one.
-    fn part_with(&mut self, own: u32, part: Vec<u32>) {
+    /// Puts some states into a block of their own.
+    fn leave(&mut self, part: Vec<u32>) {
         let new = index(self.members.len());
         for &state in &part {
             if let Some(block) = self.block.get_mut(state as usize) {
                 *block = new;
             }
-        }
-        let block = &self.block;
-        if let Some(list) = self.members.get_mut(own as usize) {
-            list.retain(|&state| block.get(state as usize) == Some(&own));
         }
         for &state in &part {
             let sources = self.sources.get_mut(state as usize).map(std::mem::take).unwrap_or_default();

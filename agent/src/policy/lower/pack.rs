@@ -31,7 +31,9 @@ pub(super) fn pack(graphs: &[(&Graph, u32)], limit: usize) -> Result<Vec<u64>, T
     for (graph, _) in graphs {
         for vertex in &graph.states {
             let number = index(order.len()) * STRIDE;
-            if let Some([first, second]) = cells.get_mut(number as usize..).and_then(|tail| tail.first_chunk_mut()) {
+            if let Some([first, second]) =
+                cells.get_mut(number as usize..).and_then(|tail| tail.first_chunk_mut())
+            {
                 *first = cell(index(area), offset + vertex.fallback * STRIDE);
                 *second = cell(vertex.value, 0);
             }
@@ -101,9 +103,8 @@ impl Gaps {
         }
         at = self.free(at);
         let base = at - first as usize;
-        let free = |&(symbol, _): &(Symbol, u32)| {
-            cells.get(base + symbol as usize).is_none_or(|&cell| cell == FREE)
-        };
+        let free =
+            |&(symbol, _): &(Symbol, u32)| cells.get(base + symbol as usize).is_none_or(|&cell| cell == FREE);
         if !edges.iter().all(free) {
             at = cells.len().max(at);
         }

@@ -101,7 +101,8 @@ impl<'p> Rules<'p> {
         roots: (NodeId, NodeId),
         splitter: &mut Splitter,
     ) -> Result<Self, TooLarge> {
-        let mut all = Self { policy, labels: vec![Vec::new(), Vec::new()], rules: Vec::new(), groups: Vec::new() };
+        let mut all =
+            Self { policy, labels: vec![Vec::new(), Vec::new()], rules: Vec::new(), groups: Vec::new() };
         for path in hidden {
             if is_tree(path) {
                 splitter.insert_tree(roots.0, path, HIDDEN)?;
@@ -114,7 +115,8 @@ impl<'p> Rules<'p> {
         }
         let mut used = vec![false; policy.rules.len()];
         for operation in path_operations() {
-            let steps = policy.programs.get(usize::from(operation as u8)).map_or(&[][..], |program| &program.steps);
+            let steps =
+                policy.programs.get(usize::from(operation as u8)).map_or(&[][..], |program| &program.steps);
             for step in steps.iter().filter(|step| part.has(step.rule)) {
                 if let Some(slot) = used.get_mut(usize::from(step.rule)) {
                     *slot = true;
@@ -195,8 +197,12 @@ impl<'p> Rules<'p> {
     fn group(&mut self, part: Part) {
         for operation in path_operations() {
             let Some(program) = self.policy.programs.get(usize::from(operation as u8)) else { continue };
-            let steps: Vec<usize> =
-                program.steps.iter().filter(|step| part.has(step.rule)).map(|step| usize::from(step.rule)).collect();
+            let steps: Vec<usize> = program
+                .steps
+                .iter()
+                .filter(|step| part.has(step.rule))
+                .map(|step| usize::from(step.rule))
+                .collect();
             let changes = matches!(operation.class(), EndpointClass::FsWrite | EndpointClass::FsDelete);
             // Arguments are known for no other operation.
             let exec = operation == Operation::Exec;
@@ -319,9 +325,10 @@ impl<'p> Rules<'p> {
             out.possible.push((effect, Some(at)));
             return;
         }
-        let by_path = rule.endpoint.as_ref().is_some_and(|endpoint| {
-            !endpoint.path_allowlist.is_empty() || !endpoint.path_denylist.is_empty()
-        }) || rule.dataflow.as_ref().is_some_and(|dataflow| !dataflow.destination_values.is_empty());
+        let by_path =
+            rule.endpoint.as_ref().is_some_and(|endpoint| {
+                !endpoint.path_allowlist.is_empty() || !endpoint.path_denylist.is_empty()
+            }) || rule.dataflow.as_ref().is_some_and(|dataflow| !dataflow.destination_values.is_empty());
         if by_path || !out.possible.is_empty() || !out.uncertain.is_empty() {
             out.uncertain.push((at, Why::Constraint));
             out.possible.extend([(Verdict::Allow, Some(at)), (Verdict::Block, Some(at))]);

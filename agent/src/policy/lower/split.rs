@@ -7,7 +7,7 @@
 
 use super::super::glob::{Glob, Token};
 use super::TooLarge;
-use super::nfa::{Label, Map, NodeId, Nfa, Symbol, Trie, index};
+use super::nfa::{Label, Map, Nfa, NodeId, Symbol, Trie, index};
 
 /// How many parts one glob may fall into. Each `**` inside a component doubles them.
 const MAX_PARTS: u32 = 4096;
@@ -135,7 +135,11 @@ impl Groups {
     /// Makes the automaton over the bytes of a component; its labels are groups.
     ///
     /// A symbol is a byte, or a class of bytes whose members the second list has.
-    pub(super) fn names(&self, odd: Option<Label>, limit: usize) -> Result<(Nfa, NodeId, Vec<Vec<Symbol>>), TooLarge> {
+    pub(super) fn names(
+        &self,
+        odd: Option<Label>,
+        limit: usize,
+    ) -> Result<(Nfa, NodeId, Vec<Vec<Symbol>>), TooLarge> {
         let mut trie = Trie::new(limit);
         let mut classes = Classes::default();
         let root = trie.root();
@@ -152,7 +156,9 @@ impl Groups {
                         }
                     }
                     Token::One => node = trie.any(node)?,
-                    Token::Class { negated, ranges } => node = trie.step(node, classes.symbol(*negated, ranges))?,
+                    Token::Class { negated, ranges } => {
+                        node = trie.step(node, classes.symbol(*negated, ranges))?
+                    }
                     // A star at the end says yes to whatever comes.
                     _ if at + 1 == pattern.len() => covers = true,
                     _ => node = trie.deep(node)?,
@@ -214,7 +220,11 @@ impl Walk<'_> {
         for (at, token) in self.tokens.iter().enumerate() {
             match token {
                 Token::Literal(text) => {
-                    return if text.first() == Some(&b'/') { self.component(root, at, 1, Vec::new()) } else { Ok(()) };
+                    return if text.first() == Some(&b'/') {
+                        self.component(root, at, 1, Vec::new())
+                    } else {
+                        Ok(())
+                    };
                 }
                 Token::One | Token::Class { .. } => return Ok(()),
                 Token::Star => {}
@@ -249,9 +259,12 @@ impl Walk<'_> {
     ) -> Result<(), TooLarge> {
         self.left = self.left.checked_sub(1).ok_or(TooLarge::Patterns)?;
         let tokens = self.tokens;
-        for (at, token) in tokens.iter().enumerate().skip(token).scan(offset, |offset, (at, token)| {
-            Some((at, (token, std::mem::take(offset))))
-        }) {
+        for (at, token) in tokens
+            .iter()
+            .enumerate()
+            .skip(token)
+            .scan(offset, |offset, (at, token)| Some((at, (token, std::mem::take(offset)))))
+        {
             let last = at + 1 == tokens.len();
             match token {
                 (Token::Literal(text), offset) => {
@@ -347,7 +360,9 @@ fn confuses(pattern: &[Token]) -> bool {
             Token::Literal(text) => {
                 text.iter().any(|&byte| is_white(byte) || byte == b'\\')
                     || (at > 0
-                        && ESCAPES.iter().any(|escape| escape.windows(text.len()).any(|part| part == &**text)))
+                        && ESCAPES
+                            .iter()
+                            .any(|escape| escape.windows(text.len()).any(|part| part == &**text)))
             }
             Token::Star => false,
             _ => true,

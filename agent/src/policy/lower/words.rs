@@ -81,16 +81,15 @@ impl Judges<'_> {
         for (group, known) in self.rules.groups.iter().zip(known) {
             let labels = self.rules.relevant(&region.labels, group);
             let column = match known.get(&labels) {
-                Some(column) => column,
+                Some(column) => column.clone(),
                 None => {
                     let seen = Region { labels: labels.clone(), witness: region.witness.clone() };
                     let column = self.by_image(&seen, group, images, notes);
-                    // Another region's path may be one that can be asked about.
+                    // Without a path to ask about nothing was found out; another region may have one.
                     if seen.witness.is_some() {
-                        known.entry(labels).or_insert(column)
-                    } else {
-                        &column.clone()
+                        known.insert(labels, column.clone());
                     }
+                    column
                 }
             };
             let mask = group.operations.iter().fold(0, |mask, &operation| mask | 3 << (2 * operation as u8));
