@@ -55,7 +55,7 @@ pub mod verdict {
 /// How large tables may become.
 #[derive(Debug, Clone, Copy)]
 pub struct LowerOptions {
-    /// Nodes of patterns and states of automata, each, before they are made small.
+    /// States of each automaton before it is made small. Patterns may have four times as many parts.
     pub max_states: usize,
     /// Cells of the result, 8 bytes each.
     pub max_cells: usize,
@@ -63,7 +63,7 @@ pub struct LowerOptions {
 
 impl Default for LowerOptions {
     fn default() -> Self {
-        Self { max_states: 1 << 20, max_cells: 1 << 22 }
+        Self { max_states: 1 << 18, max_cells: 1 << 22 }
     }
 }
 
@@ -160,7 +160,7 @@ impl CompiledPolicy {
                 *(if attempt(middle).is_ok() { &mut fits } else { &mut fails }) = middle;
             }
             let (what, limit) = match found {
-                TooLarge::Patterns => ("parts of patterns", options.max_states),
+                TooLarge::Patterns => ("parts of patterns", options.max_states.saturating_mul(4)),
                 TooLarge::States => ("states", options.max_states),
                 TooLarge::Cells => ("cells", options.max_cells),
             };
@@ -177,7 +177,7 @@ fn lower(
     part: Part,
 ) -> Result<Lowered, TooLarge> {
     let limit = options.max_states;
-    let mut splitter = Splitter::new(limit);
+    let mut splitter = Splitter::new(limit.saturating_mul(4));
     let roots = (splitter.root(), splitter.root());
     let rules = Rules::collect(policy, hidden, part, roots, &mut splitter)?;
     let (nfa, roots, groups) = splitter.finish(&[roots.0, roots.1]);
