@@ -16,4 +16,5 @@ pub static OBJECT: &[u8] = &ALIGNED.0;
 #[repr(C, align(32))]
 struct Aligned<T: ?Sized>(T);
 
-static ALIGNED: Aligned<[u8; include_bytes!("../gait.bpf.o").len()]> = Aligned(*include_bytes!("../gait.bpf.o"));
+static ALIGNED: Aligned<[u8; include_bytes!("../gait.bpf.o").len()]> =
+    Aligned(*include_bytes!("../gait.bpf.o"));

@@ -3,7 +3,11 @@
 //! `GAIT_BLESS=1 cargo test -p gait-ebpf --test layout` writes `kernel/layout.h` anew. The numbers on it are the
 //! compiler's own ([`STRUCTS`]); clang checks them again for its side.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot read its own crate must fail loudly")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot read its own crate must fail loudly"
+)]
 
 use std::fmt::Write as _;
 use std::mem::offset_of;
@@ -92,7 +96,8 @@ fn value(text: &str) -> String {
 }
 
 fn page() -> String {
-    let source = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/layout.rs")).unwrap();
+    let source =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/layout.rs")).unwrap();
     let mut page = String::from(
         "/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */\n\
          /* Made from src/layout.rs, which says what it means:\n\
@@ -132,7 +137,8 @@ fn page() -> String {
 }
 
 fn asserts(name: &str) -> String {
-    let found = STRUCTS.iter().find(|known| known.name == name).unwrap_or_else(|| panic!("{name} is not in STRUCTS"));
+    let found =
+        STRUCTS.iter().find(|known| known.name == name).unwrap_or_else(|| panic!("{name} is not in STRUCTS"));
     let c = snake(name);
     let mut out = format!("_Static_assert(sizeof(struct {c}) == {}, \"size of {c}\");\n", found.size);
     for (field, offset) in found.fields {

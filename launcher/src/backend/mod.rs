@@ -6,7 +6,12 @@
 
 #[cfg_attr(
     not(feature = "fake"),
-    expect(unreachable_pub, dead_code, unused_imports, reason = "tests inside a virtual machine reach it from outside")
+    expect(
+        unreachable_pub,
+        dead_code,
+        unused_imports,
+        reason = "tests inside a virtual machine reach it from outside"
+    )
 )]
 pub(crate) mod ebpf;
 #[cfg(any(test, feature = "fake"))]

@@ -177,7 +177,7 @@ pub(crate) fn update_run(map: BorrowedFd<'_>, first: u32, values: &[u64]) -> Res
 }
 
 /// `CLOCK_BOOTTIME`, in nanoseconds: the clock of events and grants.
-pub fn boot_ns() -> u64 {
+pub(crate) fn boot_ns() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` outlives the call.
     unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };

@@ -39,11 +39,7 @@ fn setup() {
 
 fn secret() -> Policy {
     setup();
-    let ro = but(
-        every(verdict::BLOCK),
-        &[op::READ, op::LIST],
-        verdict::ALLOW,
-    );
+    let ro = but(every(verdict::BLOCK), &[op::READ, op::LIST], verdict::ALLOW);
     Policy::new(every(verdict::ALLOW))
         .rule("/tmp/t/ro", ro)
         .rule("/tmp/t/secret", every(verdict::BLOCK))
@@ -133,9 +129,8 @@ fn names(programs: &mut Programs) {
 
 fn mount(from: &str, to: &str, kind: &str, flags: libc::c_ulong) {
     // SAFETY: NUL-terminated texts.
-    let mounted = unsafe {
-        libc::mount(c(from).as_ptr(), c(to).as_ptr(), c(kind).as_ptr(), flags, std::ptr::null())
-    };
+    let mounted =
+        unsafe { libc::mount(c(from).as_ptr(), c(to).as_ptr(), c(kind).as_ptr(), flags, std::ptr::null()) };
     assert_eq!(result(mounted), 0);
 }
 
@@ -232,11 +227,11 @@ fn holding(programs: &mut Programs) {
             let grant = Grant {
                 object: told.event.object,
                 second: told.event.second,
-                until: u64::MAX,
+                until: 0,
                 operations: told.event.operations,
                 verdict: u32::from(answer),
             };
-            programs.grant(&tree.session, told.event.tid, &grant).unwrap();
+            programs.grant(&tree.session, told.event.tid, grant, std::time::Duration::from_secs(60)).unwrap();
             let stat = format!("/proc/{}/stat", told.event.tid);
             while !fs::read_to_string(&stat).unwrap().contains(") T ") {
                 std::thread::sleep(std::time::Duration::from_millis(1));
@@ -280,7 +275,8 @@ fn children(programs: &mut Programs) {
             unsafe { libc::waitpid(pid, &raw mut status, 0) };
             results.push(libc::WEXITSTATUS(status));
         }
-        let shell = std::process::Command::new("/bin/sh").args(["-c", "cat /tmp/t/secret/f"]).output().unwrap();
+        let shell =
+            std::process::Command::new("/bin/sh").args(["-c", "cat /tmp/t/secret/f"]).output().unwrap();
         results.push(i32::from(shell.status.success()));
         results
     });
@@ -299,8 +295,11 @@ fn children(programs: &mut Programs) {
     assert_eq!(programs.counters(&tree.session).unwrap().members, 0);
     let (results, _) = tree.end(programs);
     assert_eq!(results, [EACCES, 1, 1, 1, 0]);
-    let images: Vec<_> =
-        told.iter().filter(|told| told.event.kind == event_kind::IMAGE).map(|told| told.event.image).collect();
+    let images: Vec<_> = told
+        .iter()
+        .filter(|told| told.event.kind == event_kind::IMAGE)
+        .map(|told| told.event.image)
+        .collect();
     assert!(!images.is_empty() && images.windows(2).all(|pair| pair[0] < pair[1]), "{images:?}");
 }
 
@@ -311,7 +310,9 @@ fn ground(programs: &mut Programs) {
         vec![
             result(unsafe { libc::kill(own, 0) }),
             result(unsafe { libc::unshare(libc::CLONE_NEWUSER) }),
-            result(i32::try_from(unsafe { libc::syscall(libc::SYS_bpf, 0, [0u64; 16].as_ptr(), 128) }).unwrap()),
+            result(
+                i32::try_from(unsafe { libc::syscall(libc::SYS_bpf, 0, [0u64; 16].as_ptr(), 128) }).unwrap(),
+            ),
             result(unsafe { libc::umount(c("/tmp").as_ptr()) }),
             open("/proc/sys/kernel/core_pattern", libc::O_WRONLY),
             open("/sys/fs/cgroup/cgroup.procs", libc::O_WRONLY),
@@ -328,9 +329,11 @@ fn simulation(programs: &mut Programs) {
         vec![open("/tmp/t/secret/f", libc::O_RDONLY), open("/tmp/t/ro/f", libc::O_RDWR)]
     });
     assert_eq!(results, [0, 0]);
-    assert!(told[..2].iter().all(|told| {
-        (told.event.flags, told.event.verdict) == (event_flags::SIMULATED, verdict::BLOCK)
-    }));
+    assert!(
+        told[..2].iter().all(|told| {
+            (told.event.flags, told.event.verdict) == (event_flags::SIMULATED, verdict::BLOCK)
+        })
+    );
 }
 
 /// Eight threads that open what is blocked, and tasks that come and go beside them: with preempt=full a lookup in task

@@ -3,7 +3,12 @@
 //! It needs a kernel to itself, as root: `GAIT_KERNEL_TESTS=1` says that it has one (`ebpf/vmtest` does). Without that it
 //! says so and ends. One process loads the programs once; each check has a session of its own.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test that cannot set up must fail loudly")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that cannot set up must fail loudly"
+)]
 
 mod checks;
 mod cost;

@@ -114,9 +114,11 @@ impl Policy {
     }
 
     fn stay(&mut self, value: u32) -> usize {
-        let known = self.paths.iter().enumerate().position(|(at, node)| {
-            node.value == value && node.fallback == at && node.edges.is_empty()
-        });
+        let known = self
+            .paths
+            .iter()
+            .enumerate()
+            .position(|(at, node)| node.value == value && node.fallback == at && node.edges.is_empty());
         known.unwrap_or_else(|| {
             let at = self.paths.len();
             self.paths.push(Node { fallback: at, value, ..Node::default() });

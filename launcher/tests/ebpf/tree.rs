@@ -131,13 +131,18 @@ impl Tree {
         self.reap();
         let told = drain(&mut self.ring);
         programs.close_session(self.session).unwrap();
-        let results = bytes.chunks_exact(4).map(|word| i32::from_ne_bytes(word.try_into().unwrap())).collect();
+        let results =
+            bytes.chunks_exact(4).map(|word| i32::from_ne_bytes(word.try_into().unwrap())).collect();
         (results, told)
     }
 }
 
 /// Results of `act`, run in a session, and what was told.
-pub fn run(programs: &mut Programs, policy: &Policy, act: impl FnOnce() -> Vec<i32>) -> (Vec<i32>, Vec<Told>) {
+pub fn run(
+    programs: &mut Programs,
+    policy: &Policy,
+    act: impl FnOnce() -> Vec<i32>,
+) -> (Vec<i32>, Vec<Told>) {
     let tree = start(programs, policy, act);
     tree.go();
     tree.end(programs)

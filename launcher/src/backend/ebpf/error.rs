@@ -97,7 +97,9 @@ pub enum LoadError {
         source: io::Error,
     },
     /// A task did not become a member.
-    #[error("process {pid} was not put under control: it is gone, has more than one thread, or is under control already")]
+    #[error(
+        "process {pid} was not put under control: it is gone, has more than one thread, or is under control already"
+    )]
     NotPlaced {
         /// Which one.
         pid: u32,
@@ -117,7 +119,9 @@ impl LoadError {
         match self {
             Self::NoBpfLsm { .. } => "add bpf to the kernel's command line: lsm=<what it has now>,bpf",
             Self::NoSecurityFs { .. } => "mount securityfs on /sys/kernel/security",
-            Self::NoBtf { .. } => "use a kernel built with CONFIG_DEBUG_INFO_BTF (every distribution's since 2021)",
+            Self::NoBtf { .. } => {
+                "use a kernel built with CONFIG_DEBUG_INFO_BTF (every distribution's since 2021)"
+            }
             Self::TooOld { .. } => "use Linux 6.1 or newer",
             Self::Lockdown => "start the kernel with lockdown=integrity or without lockdown",
             Self::NoPrivilege => {

@@ -61,7 +61,9 @@ mod tests {
     #[test]
     fn bpf_is_looked_for_as_a_whole_word() {
         assert!(has_bpf("lockdown,capability,bpf\n").is_ok());
-        assert!(matches!(has_bpf("capability,bpfx"), Err(LoadError::NoBpfLsm { lsm }) if lsm == "capability,bpfx"));
+        assert!(
+            matches!(has_bpf("capability,bpfx"), Err(LoadError::NoBpfLsm { lsm }) if lsm == "capability,bpfx")
+        );
     }
 
     #[test]

@@ -37,7 +37,13 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { cells: 1 << 20, words: 1 << 16, identities: 1 << 16, ring_bytes: layout::RING_BYTES, pin: None }
+        Self {
+            cells: 1 << 20,
+            words: 1 << 16,
+            identities: 1 << 16,
+            ring_bytes: layout::RING_BYTES,
+            pin: None,
+        }
     }
 }
 
@@ -59,7 +65,8 @@ impl Programs {
     pub fn load(options: &LoadOptions) -> Result<Self, LoadError> {
         host::check()?;
         let directory = options.pin.as_deref().map(pins::prepare).transpose()?;
-        let result = Self::load_and_attach(options).and_then(|programs| programs.pinned(directory.as_deref()));
+        let result =
+            Self::load_and_attach(options).and_then(|programs| programs.pinned(directory.as_deref()));
         if let (Err(_), Some(directory)) = (&result, &directory) {
             // Half of the pins would be worse than none; the error is the one to be told.
             pins::remove(directory).unwrap_or_default();
@@ -79,7 +86,7 @@ impl Programs {
             .load(gait_ebpf::OBJECT)
             .map_err(|error| object(&error))?;
         let names: Vec<String> = ebpf.programs().map(|(name, _)| name.to_owned()).collect();
-       
+
         let mut ready = Vec::new();
         for name in names {
             let Some(program) = ebpf.program_mut(&name) else { continue };
@@ -92,11 +99,20 @@ impl Programs {
         for name in ready {
             let Some(program) = ebpf.program_mut(&name) else { continue };
             if let Program::Lsm(hook) = program {
-                let link = hook.attach().and_then(|id| hook.take_link(id)).map_err(|error| refused(&name, &error))?;
+                let link = hook
+                    .attach()
+                    .and_then(|id| hook.take_link(id))
+                    .map_err(|error| refused(&name, &error))?;
                 links.push(FdLink::from(link));
             }
         }
-        Ok(Self { ebpf, options: options.clone(), rooms: super::session::Rooms::default(), links, pins: None })
+        Ok(Self {
+            ebpf,
+            options: options.clone(),
+            rooms: super::session::Rooms::default(),
+            links,
+            pins: None,
+        })
     }
 
     fn pinned(mut self, directory: Option<&Path>) -> Result<Self, LoadError> {

@@ -53,8 +53,8 @@ fn on_bpffs(path: &Path) -> Result<(), LoadError> {
 
 /// A directory that another user made could hold that user's maps.
 fn own(path: &Path) -> Result<(), LoadError> {
-    let found = fs::symlink_metadata(path)
-        .map_err(|source| LoadError::Pin { path: path.to_owned(), source })?;
+    let found =
+        fs::symlink_metadata(path).map_err(|source| LoadError::Pin { path: path.to_owned(), source })?;
     let ours = found.is_dir() && found.uid() == process::real_uid() && found.mode() & 0o077 == 0;
     if ours { Ok(()) } else { Err(LoadError::ForeignPins { path: path.to_owned() }) }
 }
