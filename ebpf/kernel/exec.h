@@ -51,7 +51,7 @@ __noinline int enter_image(struct member *m)
 	if (!m)
 		return 0;
 	session = m->session;
-	m->image_class = NO_CLASS;
+	m->image_class = UNKNOWN_IMAGE;
 	c = bpf_map_lookup_elem(&counters, &session);
 	m->image = c ? __sync_fetch_and_add(&c->images, 1) + 1 : 0;
 	m->event.image = m->image;

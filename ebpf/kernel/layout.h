@@ -14,7 +14,7 @@
 #define MEMO_SLOTS 32
 #define FILTER_BITS (1 << 20)
 #define NO_EDGES 0xffffffffu
-#define NO_CLASS 0xffffffffu
+#define UNKNOWN_IMAGE 0
 #define RING_BYTES (16 << 20)
 #define VERDICT_ALLOW 0
 #define VERDICT_SILENT 1
@@ -158,13 +158,13 @@ struct seed {
 	u32 pid;
 	u32 session;
 	u32 placed;
-	u32 zero;
+	u32 image_class;
 };
 _Static_assert(sizeof(struct seed) == 16, "size of seed");
 _Static_assert(__builtin_offsetof(struct seed, pid) == 0, "place of seed.pid");
 _Static_assert(__builtin_offsetof(struct seed, session) == 4, "place of seed.session");
 _Static_assert(__builtin_offsetof(struct seed, placed) == 8, "place of seed.placed");
-_Static_assert(__builtin_offsetof(struct seed, zero) == 12, "place of seed.zero");
+_Static_assert(__builtin_offsetof(struct seed, image_class) == 12, "place of seed.image_class");
 #define EVENT_KIND_ACTION 1
 #define EVENT_KIND_HOLD 2
 #define EVENT_KIND_IMAGE 3

@@ -110,7 +110,7 @@ int seed_member(struct bpf_iter__task *ctx)
 	m = bpf_map_lookup_elem(&members, &key);
 	if (!m)
 		return 0;
-	m->image_class = NO_CLASS;
+	m->image_class = wanted->image_class;
 	m->session = wanted->session;
 	wanted->placed += 1;
 	return 0;

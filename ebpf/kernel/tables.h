@@ -9,8 +9,6 @@
 #define UNCLASSED 0xfffffffeu
 
 #define MAX_NAME_BYTES 255
-/* Every field of a word says "hold". */
-#define EVERY_HOLD 0xaaaaaaaaaaaaaaaaull
 
 /* Keeps the compiler from remembering what it read before this. Where a loop's variables live in memory, the verifier
  * knows nothing of their values, and sees that one turn is as good as another. */
@@ -142,8 +140,6 @@ static __always_inline u64 word_of(struct member *m, struct session *s, u32 stat
 	u32 index = s->words + (u32)at;
 	u64 *w;
 
-	if (m->image_class == NO_CLASS)
-		return EVERY_HOLD;
 	if (region == BROKEN || m->image_class >= s->image_classes || at >= s->word_count)
 		goto broken;
 	w = bpf_map_lookup_elem(&words, &index);

@@ -63,8 +63,8 @@ pub const MEMO_SLOTS: u32 = 32;
 pub const FILTER_BITS: u32 = 1 << 20;
 /// [`State::base`] of a state without edges.
 pub const NO_EDGES: u32 = u32::MAX;
-/// [`Member::image_class`] of an image that has no path. All that it does is held.
-pub const NO_CLASS: u32 = u32::MAX;
+/// [`Member::image_class`] of an image of which nothing is known: before the first exec, and where it has no path.
+pub const UNKNOWN_IMAGE: u32 = 0;
 /// Default size of a session's ring, in bytes.
 pub const RING_BYTES: u32 = 16 << 20;
 
@@ -315,8 +315,8 @@ pub struct Seed {
     pub session: u32,
     /// Tasks that were made members: 1, or something is wrong.
     pub placed: u32,
-    /// Zero.
-    pub zero: u32,
+    /// Class of the image that it runs now, or [`UNKNOWN_IMAGE`].
+    pub image_class: u32,
 }
 
 /// Kinds of events.

@@ -42,7 +42,7 @@ const STRUCTS: &[Struct] = structs! {
     GrantKey { session, tid }
     Grant { object, second, until, operations, verdict }
     Counters { lost, forks_refused, members, images }
-    Seed { pid, session, placed, zero }
+    Seed { pid, session, placed, image_class }
     Memo { low, high, class, zero }
     Walk {
         dentry, mount, partial, partial_depth, partials, cells, cell_count, names, session_flags, device, count, bytes,

@@ -34,5 +34,7 @@ pack_tests() { # pack_tests PAYLOAD
 
 run_tests() { # run_tests CONFIGURATION PAYLOAD
     configure "$1"
-    boot "$2" "$here/guest/tests" "$1" "$level" "${programs[@]}"
+    local slowness=1
+    [[ $accelerator == kvm ]] || slowness=10
+    boot "$2" "$here/guest/tests" "$1" "$level" "$slowness" "${programs[@]}"
 }

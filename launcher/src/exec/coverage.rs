@@ -73,13 +73,16 @@ struct Row {
     preloaded: Option<&'static str>,
 }
 
+const NO_FLOOR: &str = "no Landlock floor: a mistake of the supervisor is not bounded by the kernel";
+const NO_SCOPE: &str = "no Landlock scope: signals are checked by pid only, and a pid may change its meaning";
+
 fn degraded(installed: Installed) -> Vec<&'static str> {
     let mut list = Vec::new();
     if !installed.floor {
-        list.push("no Landlock floor: a mistake of the supervisor is not bounded by the kernel");
+        list.push(NO_FLOOR);
     }
     if !installed.scope {
-        list.push("no Landlock scope: signals are checked by pid only, and a pid may change its meaning");
+        list.push(NO_SCOPE);
     }
     if !installed.killable {
         list.push("no WAIT_KILLABLE_RECV: a signal may make a call happen twice");
@@ -139,6 +142,8 @@ impl Coverage {
     /// Makes the description of a seccomp session that of one on the eBPF backend, which is that and more.
     pub(crate) fn with_rules_in_the_kernel(mut self) -> Self {
         self.preloaded_by = Some(BackendKind::Ebpf.as_str());
+        // The hooks judge files by themselves, and keep signals and abstract sockets inside the session.
+        self.degraded.retain(|weakness| ![NO_FLOOR, NO_SCOPE].contains(weakness));
         for (row, known) in self.rows.iter_mut().zip(CATALOG) {
             row.preloaded = match known.preload {
                 Preload::Decided => Some("wholly"),

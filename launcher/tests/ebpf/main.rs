@@ -11,6 +11,7 @@
 )]
 
 mod checks;
+mod cost;
 mod tables;
 mod tree;
 
@@ -20,6 +21,9 @@ fn main() {
     if std::env::var_os("GAIT_KERNEL_TESTS").is_none() {
         println!("not run: needs a kernel to itself, see the first lines of tests/ebpf/main.rs");
         return;
+    }
+    if std::env::args().nth(1).as_deref() == Some("cost") {
+        return cost::measure();
     }
     let started = std::time::Instant::now();
     let mut programs = match Programs::load(&LoadOptions::default()) {

@@ -4,8 +4,8 @@ use std::ffi::CString;
 use std::io::Read as _;
 use std::os::fd::{AsRawFd as _, FromRawFd as _};
 
-use gait::kernel_programs::{BpfRing, Programs, SessionHandle};
-use gait_ebpf::layout::Event;
+use gait::kernel_programs::{BpfRing, Programs, SessionHandle, Tables};
+use gait_ebpf::layout::{Event, event_kind};
 
 use super::tables::Policy;
 
@@ -50,7 +50,12 @@ pub struct Tree {
 
 /// Runs `act` in a new process of a new session.
 pub fn start(programs: &mut Programs, policy: &Policy, act: impl FnOnce() -> Vec<i32>) -> Tree {
-    let session = programs.open_session(&policy.tables()).unwrap();
+    start_with(programs, &policy.tables(), act)
+}
+
+/// As [`start`], with tables of another making.
+pub fn start_with(programs: &mut Programs, tables: &Tables<'_>, act: impl FnOnce() -> Vec<i32>) -> Tree {
+    let session = programs.open_session(tables).unwrap();
     let ring = session.reader().unwrap();
     let (mut go, mut out) = ([0; 2], [0; 2]);
     // SAFETY: two arrays of two integers.
@@ -71,7 +76,7 @@ pub fn start(programs: &mut Programs, policy: &Policy, act: impl FnOnce() -> Vec
     }
     // SAFETY: descriptors of this process.
     assert_eq!(unsafe { libc::close(go[0]) + libc::close(out[1]) }, 0);
-    programs.seed(&session, pid.unsigned_abs()).unwrap();
+    programs.seed(&session, pid.unsigned_abs(), 0).unwrap();
     // SAFETY: a descriptor that nothing else owns.
     let out = unsafe { std::fs::File::from_raw_fd(out[0]) };
     Tree { session, ring, pid, start: go[1], out }
@@ -90,12 +95,40 @@ impl Tree {
         unsafe { libc::poll(&raw mut poll, 1, 10) > 0 }
     }
 
+    /// Takes the status of the process, which has ended.
+    pub fn reap(&self) {
+        // SAFETY: our own child.
+        unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), 0) };
+    }
+
+    /// Whether the process is stopped.
+    pub fn is_stopped(&self) -> bool {
+        std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).is_ok_and(|stat| stat.contains(") T "))
+    }
+
+    /// Reads all that there is without keeping it, and continues the process where it was stopped for that. Returns how
+    /// many actions were told.
+    pub fn serve(&mut self) -> usize {
+        let (mut actions, mut paused) = (0, false);
+        while let Some(record) = self.ring.next() {
+            match record[size_of::<Event>() - 8] {
+                event_kind::ACTION => actions += 1,
+                event_kind::PAUSE => paused = true,
+                _ => {}
+            }
+        }
+        if paused || self.is_stopped() {
+            // SAFETY: our own child.
+            unsafe { libc::kill(self.pid, libc::SIGCONT) };
+        }
+        actions
+    }
+
     /// Waits for its end: its results, and all that was told.
     pub fn end(mut self, programs: &mut Programs) -> (Vec<i32>, Vec<Told>) {
         let mut bytes = Vec::new();
         self.out.read_to_end(&mut bytes).unwrap();
-        // SAFETY: our own child.
-        unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), 0) };
+        self.reap();
         let told = drain(&mut self.ring);
         programs.close_session(self.session).unwrap();
         let results =

@@ -31,6 +31,13 @@ const DEGRADED: &str = "GAIT_TEST_DEGRADED";
 /// what was declared.
 const SKIPS: &str = "GAIT_TEST_SKIPS";
 
+/// How many times longer than on ordinary hardware things may take, from `GAIT_TEST_SLOWNESS`: an emulated processor has
+/// the same order of events, at another pace.
+static SLOWNESS: LazyLock<u32> = LazyLock::new(|| {
+    std::env::var("GAIT_TEST_SLOWNESS")
+        .map_or(1, |text| text.parse().expect("GAIT_TEST_SLOWNESS is a number"))
+});
+
 /// How long a session may take before the test calls it wedged. The machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -268,7 +275,7 @@ impl World {
 
     /// Waits for a child; `None` where it had to be killed for being late.
     pub(crate) fn wait(&self, child: &mut Child) -> Option<ExitStatus> {
-        let deadline = Instant::now() + self.patience;
+        let deadline = Instant::now() + self.patience * *SLOWNESS;
         loop {
             if let Some(status) = child.try_wait().expect("a child of ours") {
                 return Some(status);
@@ -309,7 +316,7 @@ impl World {
             if left.is_empty() {
                 return started.elapsed();
             }
-            if started.elapsed() > grace {
+            if started.elapsed() > grace * *SLOWNESS {
                 let described: Vec<_> = left.iter().map(|&pid| (pid, cmdline(pid))).collect();
                 for &pid in &left {
                     signal(pid, nix::sys::signal::Signal::SIGKILL);

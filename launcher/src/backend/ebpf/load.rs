@@ -86,6 +86,7 @@ impl Programs {
             .load(gait_ebpf::OBJECT)
             .map_err(|error| object(&error))?;
         let names: Vec<String> = ebpf.programs().map(|(name, _)| name.to_owned()).collect();
+
         let mut ready = Vec::new();
         for name in names {
             let Some(program) = ebpf.program_mut(&name) else { continue };
@@ -170,6 +171,21 @@ impl Programs {
             Some(Program::Iter(iter)) => Ok(iter),
             _ => Err(LoadError::Object { reason: format!("it has no program {}", layout::SEED_PROGRAM) }),
         }
+    }
+}
+
+impl Drop for Programs {
+    /// Detaches all hooks at the same time: each waits until no CPU can be in its program any more, and they can wait
+    /// together.
+    fn drop(&mut self) {
+        let links = std::mem::take(&mut self.links);
+        std::thread::scope(|scope| {
+            for link in links {
+                let name = std::thread::Builder::new().name("gait-detach".to_owned());
+                // Where no thread can be had the link goes here and now, with the closure.
+                let _started = name.spawn_scoped(scope, move || drop(link)).is_ok();
+            }
+        });
     }
 }
 

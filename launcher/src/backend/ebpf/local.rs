@@ -53,7 +53,7 @@ impl Kernel for Local {
     }
 
     fn seed(&self, pid: u32) -> Result<(), Refused> {
-        self.with(|programs, session| programs.seed(session, pid))
+        self.with(|programs, session| programs.seed(session, pid, gait_ebpf::layout::UNKNOWN_IMAGE))
     }
 
     fn grant(&self, tid: u32, grant: &Grant) -> Result<(), Refused> {

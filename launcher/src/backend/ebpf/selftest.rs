@@ -28,7 +28,7 @@ pub(super) fn run(programs: &mut Programs) -> Result<(), LoadError> {
     let session = programs.open_session(&tables)?;
     let failed = |errno: Errno| LoadError::SelfTest { reason: format!("the probe cannot run: {errno}") };
     let opener = process::fork_opener(c"/").map_err(failed)?;
-    let placed = programs.seed(&session, opener.pid());
+    let placed = programs.seed(&session, opener.pid(), 0);
     let mut ring = session.reader()?;
     let opened = opener.go().map_err(failed)?;
     placed?;

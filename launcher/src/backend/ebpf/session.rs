@@ -233,10 +233,12 @@ impl Programs {
 
     /// Puts a process under control: one that is stopped, or waits for us, and has a single thread.
     ///
+    /// Until its first exec its image is of this class; [`layout::UNKNOWN_IMAGE`] where that cannot be told.
+    ///
     /// # Errors
     /// [`LoadError::NotPlaced`] where exactly that process did not become a member.
-    pub fn seed(&mut self, session: &SessionHandle, pid: u32) -> Result<(), LoadError> {
-        let wanted = Seed { pid, session: session.number, placed: 0, zero: 0 };
+    pub fn seed(&mut self, session: &SessionHandle, pid: u32, image_class: u32) -> Result<(), LoadError> {
+        let wanted = Seed { pid, session: session.number, placed: 0, image_class };
         bpf::update(self.map(layout::SEED)?, &0u32, &wanted, 0).map_err(used(layout::SEED))?;
         let failed = |error: &dyn std::error::Error| LoadError::Map {
             map: layout::SEED,

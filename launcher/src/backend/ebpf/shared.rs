@@ -159,7 +159,7 @@ impl Owner for Shared {
     }
 
     fn seed(&self, session: u32, pid: u32) -> Result<(), Refused> {
-        self.with(session, |programs, handle| programs.seed(handle, pid))
+        self.with(session, |programs, handle| programs.seed(handle, pid, gait_ebpf::layout::UNKNOWN_IMAGE))
     }
 
     fn forget(&self, session: u32) {

@@ -146,11 +146,11 @@ fn supervise_or_fail(supervision: Supervision, workload: &Workload, news: &Owned
     }
     let resolv_conf = std::fs::read_to_string(RESOLV_CONF).unwrap_or_default();
     let held = files == Files::Held;
-    let floorable = !simulate && floor::is_available();
-    let lay = || floor::restrict(policy.floor()).map_err(|_error| (Step::Landlock, Errno(libc::EPERM)));
-    // Laid before the fork it holds the workload too, at a price for every open. A kernel that has the rules needs no floor
-    // below them; nor can the supervisor have one then, since Landlock lets nobody look into a process outside of its domain.
-    let floored = floorable && held && lay()?;
+    // A kernel that has the rules needs no floor below them, which every open would pay for. Nor can the supervisor have one
+    // alone: Landlock lets nobody look into a process that is not under the same floor.
+    let floored = !simulate && held && floor::is_available();
+    let floored =
+        floored && floor::restrict(policy.floor()).map_err(|_error| (Step::Landlock, Errno(libc::EPERM)))?;
     let scoped = !simulate && floor::can_scope();
 
     let needs = filter::Needs {
