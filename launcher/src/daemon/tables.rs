@@ -281,3 +281,111 @@ impl Edges {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use gait_agent::intent::SessionFacts;
+    use gait_agent::policy::LowerOptions;
+
+    use super::*;
+    use crate::session_config::{self, PolicyChoice};
+
+    /// Sends tables to oneself.
+    fn through(tables: &Tables<'_>) -> Result<Owned, TableError> {
+        let (shape, file) = send(tables).unwrap();
+        Owned::read(&shape, bytes_of(&shape)?, file)
+    }
+
+    /// Every policy that comes with gait passes, and arrives as it was sent.
+    #[test]
+    fn the_tables_of_shipped_policies_are_in_order() {
+        let facts = SessionFacts {
+            identity: "uid:1000".to_owned(),
+            workspace: "/home/user/work".to_owned(),
+            run_id: "run_test".to_owned(),
+        };
+        for name in ["coding-agent", "ci", "locked-down", "secrets", "observe", "persistence", "sockets"] {
+            let out_dir = Path::new("/home/user/work/gait-out");
+            let policy = session_config::load(&PolicyChoice { name, facts: &facts, out_dir }).unwrap();
+            let rules = policy.lower(&[b"/home/user/.key".to_vec()], LowerOptions::default()).unwrap();
+            let literals = (0..).zip(&rules.literals);
+            let identities: Vec<NamedPath> = literals
+                .map(|(name, literal)| NamedPath { device: 7, inode: 9, state: literal.state, name })
+                .collect();
+            let tables = Tables {
+                cells: &rules.cells,
+                words: &rules.words,
+                names: rules.names,
+                paths: rules.paths,
+                images: rules.images,
+                image_classes: rules.image_classes,
+                flags: session_flags::MMAP_EXEC,
+                identities: &identities,
+            };
+            let arrived = through(&tables).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let arrived = arrived.tables();
+            assert_eq!((arrived.cells, arrived.words), (tables.cells, tables.words), "{name}");
+            assert_eq!(arrived.identities, tables.identities, "{name}");
+            assert_eq!((arrived.flags, arrived.images), (tables.flags, tables.images), "{name}");
+        }
+    }
+
+    /// Whatever is in the cells: the check ends, and where it says yes, a walk by any symbols stays inside.
+    #[test]
+    fn what_passes_does_not_lead_out() {
+        let mut seed = 1u64;
+        let mut dice = move |below: u32| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            u32::try_from(seed >> 33).unwrap() % below
+        };
+        let mut passed = 0;
+        for _ in 0..20_000 {
+            let count = 130 + dice(60);
+            let cell = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+            let mut cells = vec![cell(u32::MAX, 0); count as usize];
+            // Four states, and edges between them; now and then something that is none of these.
+            for state in 0..4 {
+                let base = if dice(2) == 0 { NO_EDGES } else { 8 + dice(60) };
+                let next = if dice(20) == 0 { dice(2 * count) } else { 2 * dice(4) };
+                cells[2 * state] = cell(base, next);
+                cells[2 * state + 1] = cell(dice(3), 0);
+            }
+            for _ in 0..dice(30) {
+                let at = dice(count) as usize;
+                let next = if dice(20) == 0 { dice(2 * count) } else { 2 * dice(4) };
+                cells[at] = cell(2 * dice(4), next);
+            }
+            let words = [0; 4];
+            let tables = Tables {
+                cells: &cells,
+                words: &words,
+                names: 2 * dice(4),
+                paths: 2 * dice(4),
+                images: 2 * dice(4),
+                image_classes: 1 + dice(2),
+                flags: 0,
+                identities: &[],
+            };
+            let shape = send(&tables).unwrap().0;
+            let owned = Owned { cells: cells.clone(), words: words.to_vec(), places: Vec::new(), shape };
+            if owned.checked().is_err() {
+                continue;
+            }
+            passed += 1;
+            let mut state = tables.names;
+            for _ in 0..200 {
+                let (base, fallback) = halves(cells[state as usize]);
+                let _value = cells[state as usize + 1];
+                state = if base == NO_EDGES {
+                    fallback
+                } else {
+                    let (check, next) = halves(cells[base as usize + dice(LAST_BYTE + 1) as usize]);
+                    if check == state { next } else { fallback }
+                };
+            }
+        }
+        assert!((500..19_500).contains(&passed), "only {passed} passed, which shows little");
+    }
+}
