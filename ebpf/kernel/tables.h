@@ -76,13 +76,11 @@ static __always_inline u32 memo_slot(u64 low, u64 high)
 
 /* As classify(), of a name that has at most 31 bytes and whose first 16 are at hand. A process uses the same names over
  * and over; its memory of them is exact, and the tables of a session never change. */
-__noinline u32 class_of(struct member *m, u32 at, u32 length, u64 low, u64 high)
+static __always_inline u32 class_of(struct member *m, u32 at, u32 length, u64 low, u64 high)
 {
 	struct memo *memo;
 	u32 class;
 
-	if (!m)
-		return BROKEN;
 	if (length >= 16)
 		return classify(m, at, length);
 	if (length < 8) {
@@ -103,21 +101,39 @@ __noinline u32 class_of(struct member *m, u32 at, u32 length, u64 low, u64 high)
 	return class;
 }
 
-/* Runs the path automaton from a state over classes [to, from), last one first: those of the path, or hidden ones. */
+/* Runs the path automaton from a state over classes [to, from), last one first: those of the path, or hidden ones. Step by
+ * step as step() goes, but written out: this is done for every component of every action. */
 __noinline u32 run(struct member *m, u32 state, u32 from, u32 to, u32 hidden)
 {
-	u32 first, count, i;
+	u32 first, count, i, symbol;
+	u64 *c, *e, head;
+	u32 *classes;
 
 	if (!m)
 		return BROKEN;
 	first = m->walk.cells;
 	count = m->walk.cell_count;
+	classes = hidden ? m->hidden : m->classes;
 	for (i = 0; i < MAX_DEPTH; i++) {
 		if (from <= to)
 			break;
 		from -= 1;
-		u32 at = from & (MAX_DEPTH - 1);
-		state = step(first, count, state, hidden ? m->hidden[at] : m->classes[at]);
+		symbol = classes[from & (MAX_DEPTH - 1)];
+		c = cell(first, count, state);
+		if (!c)
+			return BROKEN;
+		head = *c;
+		/* A state that nothing leads out of: no further component changes it. */
+		if ((u32)head == NO_EDGES && head >> 32 == state)
+			break;
+		if ((u32)head == NO_EDGES || !symbol) {
+			state = head >> 32;
+			continue;
+		}
+		e = cell(first, count, (u64)(u32)head + symbol);
+		if (!e)
+			return BROKEN;
+		state = (u32)*e == state ? *e >> 32 : head >> 32;
 	}
 	return state;
 }

@@ -241,8 +241,11 @@ static __always_inline int take_typed(struct member *m, struct dentry *d, u64 od
 	to = (u64 *)&m->bytes[at];
 	to[0] = low = from[0];
 	to[1] = high = from[1];
-	to[2] = from[2];
-	to[3] = from[3];
+	/* Each of these loads is a handful of instructions, since the address is looked at first. */
+	if (length >= 16) {
+		to[2] = from[2];
+		to[3] = from[3];
+	}
 	return take_short(m, length, low, high);
 }
 

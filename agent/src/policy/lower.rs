@@ -55,7 +55,7 @@ pub mod verdict {
 /// How large tables may become.
 #[derive(Debug, Clone, Copy)]
 pub struct LowerOptions {
-    /// Nodes of patterns and states of automata, each, before they are made small.
+    /// States of each automaton before it is made small. Patterns may have four times as many parts.
     pub max_states: usize,
     /// Cells of the result, 8 bytes each.
     pub max_cells: usize,
@@ -63,7 +63,7 @@ pub struct LowerOptions {
 
 impl Default for LowerOptions {
     fn default() -> Self {
-        Self { max_states: 1 << 20, max_cells: 1 << 22 }
+        Self { max_states: 1 << 18, max_cells: 1 << 22 }
     }
 }
 
@@ -160,7 +160,7 @@ impl CompiledPolicy {
                 *(if attempt(middle).is_ok() { &mut fits } else { &mut fails }) = middle;
             }
             let (what, limit) = match found {
-                TooLarge::Patterns => ("parts of patterns", options.max_states),
+                TooLarge::Patterns => ("parts of patterns", options.max_states.saturating_mul(4)),
                 TooLarge::States => ("states", options.max_states),
                 TooLarge::Cells => ("cells", options.max_cells),
             };
@@ -177,7 +177,7 @@ fn lower(
     part: Part,
 ) -> Result<Lowered, TooLarge> {
     let limit = options.max_states;
-    let mut splitter = Splitter::new(limit);
+    let mut splitter = Splitter::new(limit.saturating_mul(4));
     let roots = (splitter.root(), splitter.root());
     let rules = Rules::collect(policy, hidden, part, roots, &mut splitter)?;
     let (nfa, roots, groups) = splitter.finish(&[roots.0, roots.1]);
@@ -245,7 +245,7 @@ fn witnesses<P: Pruning>(
             continue;
         }
         let witness = || {
-            let before = machine.states.get(parent as usize)?;
+            let before = machine.body(parent)?;
             let has_edge = |class: &Symbol| before.edges.binary_search_by_key(class, |edge| edge.0).is_ok();
             let named = |class: &Symbol| names.witnesses.get(*class as usize).is_some_and(Option::is_some);
             let odd = |class: &Symbol| names.odd == Some(*class);
@@ -285,63 +285,76 @@ impl Tables<'_> {
     ) -> Result<Lowered, TooLarge> {
         let Self { names, words, literals, starts } = self;
         let of = |list: &[u32], at: &u32| list.get(*at as usize).copied().unwrap_or(0);
-        let mut graph = Graph::default();
-        let shift = index(paths.states.len());
         // Where a path goes whose text is not its bytes, and an image with such a path.
-        let sinks = (shift + index(images.states.len()), shift + index(images.states.len()) + 1);
-        let mut add = |machine_states: &[determinize::State], values: Vec<u32>, shift: u32, sink: u32| {
-            for (state, value) in machine_states.iter().zip(values) {
-                let mut edges: Vec<_> =
-                    state.edges.iter().map(|&(class, next)| (class, next + shift)).collect();
-                if let Some(odd) = names.odd {
-                    edges.push((odd, sink));
-                    edges.sort_unstable();
-                }
-                graph.states.push(Vertex { value, fallback: state.fallback + shift, edges });
-            }
-        };
-        add(&paths.states, region_of.iter().map(|at| of(&words.rows, at)).collect(), 0, sinks.0);
-        add(&images.states, set_of.iter().map(|at| of(&words.image_classes, at)).collect(), shift, sinks.1);
-        graph.states.push(Vertex { value: words.hold, fallback: sinks.0, edges: Vec::new() });
-        graph.states.push(Vertex { value: 0, fallback: sinks.1, edges: Vec::new() });
+        let mut graph = Graph { states: vec![Vertex::default(); 2] };
+        let rows: Vec<u32> = region_of.iter().map(|at| of(&words.rows, at)).collect();
+        let classes: Vec<u32> = set_of.iter().map(|at| of(&words.image_classes, at)).collect();
+        let path_places = graph.add(paths, &rows, names.odd, (0, words.hold));
+        let image_places = graph.add(images, &classes, names.odd, (1, 0));
 
         let (mut small, place) = graph.minimised();
-        let (numbers, classes) = small.merge_symbols(names.classes());
-        let self_names = names;
+        let (numbers, symbols) = small.merge_symbols(names.classes());
         let (names, name_start) = names.renumbered(&numbers);
-        let number = |state: u32| place.get(state as usize).copied().unwrap_or(0) * STRIDE;
-        if std::env::var_os("DBG").is_some() {
-            let e = |g: &Graph| g.states.iter().map(|v| v.edges.len()).sum::<usize>();
-            eprintln!(
-                "paths {}/{} images {} min {}/{} classes {}->{} regions {} names {}/{} min {}/{}",
-                paths.states.len(),
-                paths.states.iter().map(|s| s.edges.len()).sum::<usize>(),
-                images.states.len(),
-                small.states.len(),
-                e(&small),
-                self_names.classes(),
-                classes,
-                region_of.iter().max().unwrap() + 1,
-                self_names.graph.states.len(),
-                e(&self_names.graph),
-                names.states.len(),
-                e(&names)
-            );
-        }
-        let cells = pack::pack(&[(&small, classes), (&names, 256)], options.max_cells)?;
+        let number = |vertex: u32| of(&place, &vertex) * STRIDE;
+        let cells = pack::pack(&[(&small, symbols), (&names, 256)], options.max_cells)?;
         let literals = literals
             .into_iter()
-            .map(|(path, state)| Literal { path, state: number(state.unwrap_or(sinks.0)) })
+            .map(|(path, state)| Literal {
+                path,
+                state: number(state.map_or(0, |state| of(&path_places, &state))),
+            })
             .collect();
         Ok(Lowered {
             cells,
             words: words.words,
             names: (index(small.states.len()) + name_start) * STRIDE,
-            paths: number(starts.0),
-            images: number(starts.1 + shift),
+            paths: number(of(&path_places, &starts.0)),
+            images: number(of(&image_places, &starts.1)),
             image_classes: words.columns,
             literals,
             held: words.notes.list(policy.policy()),
         })
+    }
+}
+
+impl Graph {
+    /// Adds the states of a construction with their values. States that mean the same and go on alike are one.
+    ///
+    /// Names of the odd class lead to the sink, which is there already and gets its value.
+    fn add(
+        &mut self,
+        machine: &Machine<'_, impl Pruning>,
+        values: &[u32],
+        odd: Option<Symbol>,
+        (sink, value): (u32, u32),
+    ) -> Vec<u32> {
+        if let Some(vertex) = self.states.get_mut(sink as usize) {
+            *vertex = Vertex { value, fallback: sink, edges: Vec::new() };
+        }
+        let first = index(self.states.len());
+        let mut known: Map<(u32, u32), u32> = Map::default();
+        let mut distinct = Vec::new();
+        let mut places = Vec::with_capacity(machine.states.len());
+        for (state, &value) in machine.states.iter().zip(values) {
+            let next = first + index(distinct.len());
+            let place = *known.entry((state.body, value)).or_insert(next);
+            if place == next {
+                distinct.push((state.body, value));
+            }
+            places.push(place);
+        }
+        let place = |state: u32| places.get(state as usize).copied().unwrap_or(sink);
+        for (body, value) in distinct {
+            let Some(body) = machine.bodies.get(body as usize) else { continue };
+            let fallback = place(body.fallback);
+            let edges = body.edges.iter().map(|&(class, next)| (class, place(next)));
+            let mut edges: Vec<_> = edges.filter(|&(_, next)| next != fallback).collect();
+            if let Some(odd) = odd {
+                edges.push((odd, sink));
+                edges.sort_unstable();
+            }
+            self.states.push(Vertex { value, fallback, edges });
+        }
+        places
     }
 }

@@ -2,15 +2,15 @@
 
 use std::fs;
 
-use gait::kernel_programs::Programs;
+use gait::kernel_programs::{LoadError, LoadOptions, Programs, remove_pins};
 use gait_ebpf::layout::{Grant, event_flags, event_kind, operation as op, session_flags, verdict};
 
 use super::tables::{Policy, but, every};
 use super::tree::{c, drain, open, result, run, start};
 
-pub type Check = fn(&mut Programs);
+pub(crate) type Check = fn(&mut Programs);
 
-pub const ALL: &[(&str, Check)] = &[
+pub(crate) const ALL: &[(&str, Check)] = &[
     ("outsiders_are_untouched", outsiders),
     ("opens", opens),
     ("names", names),
@@ -23,6 +23,8 @@ pub const ALL: &[(&str, Check)] = &[
     ("simulation_blocks_nothing", simulation),
     ("nothing_gets_through_under_threads", threads),
     ("a_slow_reader_loses_nothing", slow_reader),
+    ("a_rename_tells_both_names", rename),
+    ("pins_outlive_their_loader", pins),
 ];
 
 const EACCES: i32 = -libc::EACCES;
@@ -227,11 +229,11 @@ fn holding(programs: &mut Programs) {
             let grant = Grant {
                 object: told.event.object,
                 second: told.event.second,
-                until: u64::MAX,
+                until: 0,
                 operations: told.event.operations,
                 verdict: u32::from(answer),
             };
-            programs.grant(&tree.session, told.event.tid, &grant).unwrap();
+            programs.grant(&tree.session, told.event.tid, grant, std::time::Duration::from_secs(60)).unwrap();
             let stat = format!("/proc/{}/stat", told.event.tid);
             while !fs::read_to_string(&stat).unwrap().contains(") T ") {
                 std::thread::sleep(std::time::Duration::from_millis(1));
@@ -387,4 +389,60 @@ fn slow_reader(programs: &mut Programs) {
     assert_eq!((results, lost), (vec![0], 0));
     assert!(pauses > 0);
     assert_eq!(told, opens);
+}
+
+fn rename(programs: &mut Programs) {
+    let policy = secret();
+    let (results, told) = run(programs, &policy, || {
+        vec![
+            result(unsafe { libc::rename(c("/tmp/t/pub/f").as_ptr(), c("/tmp/t/pub/sub/g").as_ptr()) }),
+            result(unsafe { libc::rename(c("/tmp/t/pub/sub/g").as_ptr(), c("/tmp/t/secret/g").as_ptr()) }),
+        ]
+    });
+    assert_eq!(results, [0, EACCES]);
+    let seen: Vec<_> = told[..2].iter().map(|told| (told.first.as_str(), told.second.as_str())).collect();
+    assert_eq!(seen, [("/tmp/t/pub/f", "/tmp/t/pub/sub/g"), ("/tmp/t/pub/sub/g", "/tmp/t/secret/g")]);
+    let bits = (1 << op::RENAME_OLD, 1 << op::RENAME_NEW);
+    assert_eq!((told[0].event.operations, told[0].event.second_operations), bits);
+}
+
+/// A loader that is gone: what it attached stays while it is pinned, and ends with the pins.
+fn pins(_programs: &mut Programs) {
+    let policy = secret();
+    let (mut go, mut out) = ([0; 2], [0; 2]);
+    assert_eq!(unsafe { libc::pipe(go.as_mut_ptr()) + libc::pipe(out.as_mut_ptr()) }, 0);
+    let loader = unsafe { libc::fork() };
+    if loader == 0 {
+        let member = unsafe { libc::fork() };
+        if member == 0 {
+            let mut byte = [0u8; 1];
+            // One byte for each try.
+            while unsafe { libc::read(go[0], byte.as_mut_ptr().cast(), 1) } == 1 {
+                let answer = open("/tmp/t/secret/f", libc::O_RDONLY).to_ne_bytes();
+                unsafe { libc::write(out[1], answer.as_ptr().cast(), 4) };
+            }
+            unsafe { libc::_exit(0) };
+        }
+        let options = LoadOptions { pin: Some("test".to_owned()), ..LoadOptions::default() };
+        let mut programs = Programs::load(&options).unwrap();
+        assert!(matches!(Programs::load(&options), Err(LoadError::PinsExist { .. })));
+        let session = programs.open_session(&policy.tables()).unwrap();
+        programs.seed(&session, member.unsigned_abs(), 0).unwrap();
+        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+    }
+    unsafe { libc::waitpid(loader, std::ptr::null_mut(), 0) };
+    let ask = || {
+        let mut answer = [0u8; 4];
+        unsafe { libc::write(go[1], b"x".as_ptr().cast(), 1) };
+        assert_eq!(unsafe { libc::read(out[0], answer.as_mut_ptr().cast(), 4) }, 4);
+        i32::from_ne_bytes(answer)
+    };
+    assert_eq!(ask(), EACCES);
+    remove_pins("test").unwrap();
+    let free = (0..500).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        ask() == 0
+    });
+    assert!(free, "still attached");
+    assert!(!fs::exists("/sys/fs/bpf/gait/test").unwrap());
 }

@@ -4,6 +4,11 @@
 //! says so and ends. One process loads the programs once; each check has a session of its own.
 
 #![expect(
+    clippy::undocumented_unsafe_blocks,
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "system calls on what the line itself makes, in processes of this test's own"
+)]
+#![expect(
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stdout,

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 
 use gait::kernel_programs::{NamedPath, Tables, identity_of};
-use gait_ebpf::layout::{NO_EDGES, verdict};
+use gait_ebpf::layout::NO_EDGES;
 
 /// A word in which every operation has one verdict.
-pub fn every(verdict: u8) -> u64 {
+pub(crate) fn every(verdict: u8) -> u64 {
     0x5555_5555_5555_5555 * u64::from(verdict)
 }
 
 /// A word in which some operations have another verdict.
-pub fn but(mut word: u64, operations: &[u32], verdict: u8) -> u64 {
+pub(crate) fn but(mut word: u64, operations: &[u32], verdict: u8) -> u64 {
     for operation in operations {
         word &= !(3 << (2 * operation));
         word |= u64::from(verdict) << (2 * operation);
@@ -29,31 +29,29 @@ struct Node {
 }
 
 /// A policy: prefixes of paths with the word that holds for all below; the longest one counts.
-pub struct Policy {
+pub(crate) struct Policy {
     names: Vec<Node>,
     paths: Vec<Node>,
     words: Vec<u64>,
     classes: BTreeMap<String, u32>,
     prefixes: Vec<(String, u32)>,
-    suffix: Option<String>,
     cells: Vec<u64>,
     starts: (u32, u32),
     identities: Vec<NamedPath>,
-    pub flags: u32,
+    pub(crate) flags: u32,
 }
 
 /// Node 0 of the name automaton: where nothing matches any more.
 const DEAD: usize = 0;
 
 impl Policy {
-    pub fn new(rest: u64) -> Self {
+    pub(crate) fn new(rest: u64) -> Self {
         let mut policy = Self {
             names: vec![Node::default(), Node::default()],
             paths: vec![Node::default()],
             words: vec![rest],
             classes: BTreeMap::new(),
             prefixes: Vec::new(),
-            suffix: None,
             cells: Vec::new(),
             starts: (0, 0),
             identities: Vec::new(),
@@ -86,7 +84,7 @@ impl Policy {
     }
 
     /// Everything at and below a path.
-    pub fn rule(mut self, path: &str, word: u64) -> Self {
+    pub(crate) fn rule(mut self, path: &str, word: u64) -> Self {
         self.words.push(word);
         let region = u32::try_from(self.words.len() - 1).unwrap();
         self.prefixes.push((path.to_owned(), region));
@@ -127,7 +125,7 @@ impl Policy {
     }
 
     /// Lays the tables out. Rules must come with shorter paths first.
-    pub fn done(mut self) -> Self {
+    pub(crate) fn done(mut self) -> Self {
         let stay = self.stay(0);
         self.paths[0].fallback = stay;
         for (path, region) in self.prefixes.clone() {
@@ -151,7 +149,7 @@ impl Policy {
         self
     }
 
-    pub fn tables(&self) -> Tables<'_> {
+    pub(crate) fn tables(&self) -> Tables<'_> {
         Tables {
             cells: &self.cells,
             words: &self.words,
@@ -187,14 +185,4 @@ fn lay_out(nodes: &[Node], cells: &mut Vec<u64>) -> Vec<u32> {
         }
     }
     states
-}
-
-/// Names of verdicts, for messages.
-pub fn name(verdict: u8) -> &'static str {
-    match verdict {
-        verdict::ALLOW => "allow",
-        verdict::SILENT => "silent",
-        verdict::HOLD => "hold",
-        _ => "block",
-    }
 }

@@ -11,13 +11,13 @@ use super::tables::Policy;
 
 /// What the ring told.
 #[derive(Debug, Clone)]
-pub struct Told {
-    pub event: Event,
-    pub first: String,
-    pub second: String,
+pub(crate) struct Told {
+    pub(crate) event: Event,
+    pub(crate) first: String,
+    pub(crate) second: String,
 }
 
-pub fn drain(ring: &mut BpfRing) -> Vec<Told> {
+pub(crate) fn drain(ring: &mut BpfRing) -> Vec<Told> {
     let mut all = Vec::new();
     while let Some(record) = ring.next() {
         // SAFETY: an event is integers only, and the record is at least that long.
@@ -40,21 +40,25 @@ fn path(names: &[u8]) -> String {
 }
 
 /// A session with one process, which waits.
-pub struct Tree {
-    pub session: SessionHandle,
-    pub ring: BpfRing,
-    pub pid: i32,
+pub(crate) struct Tree {
+    pub(crate) session: SessionHandle,
+    pub(crate) ring: BpfRing,
+    pub(crate) pid: i32,
     start: i32,
     out: std::fs::File,
 }
 
 /// Runs `act` in a new process of a new session.
-pub fn start(programs: &mut Programs, policy: &Policy, act: impl FnOnce() -> Vec<i32>) -> Tree {
+pub(crate) fn start(programs: &mut Programs, policy: &Policy, act: impl FnOnce() -> Vec<i32>) -> Tree {
     start_with(programs, &policy.tables(), act)
 }
 
 /// As [`start`], with tables of another making.
-pub fn start_with(programs: &mut Programs, tables: &Tables<'_>, act: impl FnOnce() -> Vec<i32>) -> Tree {
+pub(crate) fn start_with(
+    programs: &mut Programs,
+    tables: &Tables<'_>,
+    act: impl FnOnce() -> Vec<i32>,
+) -> Tree {
     let session = programs.open_session(tables).unwrap();
     let ring = session.reader().unwrap();
     let (mut go, mut out) = ([0; 2], [0; 2]);
@@ -83,32 +87,32 @@ pub fn start_with(programs: &mut Programs, tables: &Tables<'_>, act: impl FnOnce
 }
 
 impl Tree {
-    pub fn go(&self) {
+    pub(crate) fn go(&self) {
         // SAFETY: a descriptor of this process.
         unsafe { libc::close(self.start) };
     }
 
     /// Whether the process has said its results.
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         let mut poll = libc::pollfd { fd: self.out.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one struct.
         unsafe { libc::poll(&raw mut poll, 1, 10) > 0 }
     }
 
     /// Takes the status of the process, which has ended.
-    pub fn reap(&self) {
+    pub(crate) fn reap(&self) {
         // SAFETY: our own child.
         unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), 0) };
     }
 
     /// Whether the process is stopped.
-    pub fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).is_ok_and(|stat| stat.contains(") T "))
     }
 
     /// Reads all that there is without keeping it, and continues the process where it was stopped for that. Returns how
     /// many actions were told.
-    pub fn serve(&mut self) -> usize {
+    pub(crate) fn serve(&mut self) -> usize {
         let (mut actions, mut paused) = (0, false);
         while let Some(record) = self.ring.next() {
             match record[size_of::<Event>() - 8] {
@@ -125,7 +129,7 @@ impl Tree {
     }
 
     /// Waits for its end: its results, and all that was told.
-    pub fn end(mut self, programs: &mut Programs) -> (Vec<i32>, Vec<Told>) {
+    pub(crate) fn end(mut self, programs: &mut Programs) -> (Vec<i32>, Vec<Told>) {
         let mut bytes = Vec::new();
         self.out.read_to_end(&mut bytes).unwrap();
         self.reap();
@@ -138,7 +142,7 @@ impl Tree {
 }
 
 /// Results of `act`, run in a session, and what was told.
-pub fn run(
+pub(crate) fn run(
     programs: &mut Programs,
     policy: &Policy,
     act: impl FnOnce() -> Vec<i32>,
@@ -149,15 +153,15 @@ pub fn run(
 }
 
 /// 0, or the negative errno.
-pub fn result(value: i32) -> i32 {
+pub(crate) fn result(value: i32) -> i32 {
     if value < 0 { -std::io::Error::last_os_error().raw_os_error().unwrap_or(0) } else { 0 }
 }
 
-pub fn c(path: &str) -> CString {
+pub(crate) fn c(path: &str) -> CString {
     CString::new(path).unwrap()
 }
 
-pub fn open(path: &str, flags: i32) -> i32 {
+pub(crate) fn open(path: &str, flags: i32) -> i32 {
     // SAFETY: a NUL-terminated path.
     let fd = unsafe { libc::open(c(path).as_ptr(), flags | libc::O_CLOEXEC, 0o644) };
     let answer = result(fd);

@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::evidence::Evidence;
-use crate::harness::{Outcome, STANDARD, World, count, is_root, probe, skipped, value};
+use crate::harness::{Outcome, STANDARD, World, count, eventually, is_root, probe, skipped, value};
 
 /// Whether the trick works where nothing holds it back.
 #[derive(Clone, Copy, PartialEq)]
@@ -611,10 +611,18 @@ fn no_unix_socket_outside_the_granted_ones_is_reached() {
     let abstract_word = format!("@{name}");
     let listen = move |world: &World| -> Vec<Box<dyn std::any::Any>> {
         let address = SocketAddr::from_abstract_name(&name).expect("a name");
+        // The last attack's listener may live on for a moment in a child that another test has just forked.
+        let mut listener = UnixListener::bind_addr(&address);
+        eventually(Duration::from_secs(10), || {
+            if listener.is_err() {
+                listener = UnixListener::bind_addr(&address);
+            }
+            listener.is_ok()
+        });
         vec![
             Box::new(UnixListener::bind(world.ws().join("keep/sock")).expect("a socket")),
             Box::new(UnixDatagram::bind(world.ws().join("keep/dgram")).expect("a socket")),
-            Box::new(UnixListener::bind_addr(&address).expect("a socket")),
+            Box::new(listener.expect("a socket")),
         ]
     };
     let ws: &[&str] = &["${ws}"];

@@ -1,4 +1,8 @@
-//! Moore's algorithm on sparse automata: states that cannot be told apart become one.
+//! Minimisation of sparse automata: states that cannot be told apart become one.
+//!
+//! Blocks of states are split until all states of a block lead to the same blocks. As in Hopcroft's algorithm only
+//! states are looked at again that lead to one that has changed its block; unlike there, by all symbols at once, since
+//! most states have few edges.
 
 use super::nfa::{Map, Symbol, index};
 
@@ -29,37 +33,42 @@ impl Graph {
 
     /// Merges what is the same. Returns the smaller automaton and where each state is now.
     pub(super) fn minimised(&self) -> (Self, Vec<u32>) {
-        let mut block: Vec<u32> = Vec::with_capacity(self.states.len());
-        let mut values: Map<u32, u32> = Map::default();
-        for vertex in &self.states {
-            let next = index(values.len());
-            block.push(*values.entry(vertex.value).or_insert(next));
+        let mut partition = Partition::new(self);
+        while !partition.dirty.is_empty() {
+            partition.refine(self);
         }
-        let mut count = values.len();
-        loop {
-            let (refined, blocks) = self.refine(&block);
-            block = refined;
-            if blocks == count {
-                break;
+        // In the order of their first states.
+        let mut numbers: Map<u32, u32> = Map::default();
+        let mut firsts = Vec::new();
+        let mut place = Vec::with_capacity(self.states.len());
+        for (at, &block) in partition.block.iter().enumerate() {
+            let next = index(numbers.len());
+            let number = *numbers.entry(block).or_insert(next);
+            if number == next {
+                firsts.push(at);
             }
-            count = blocks;
+            place.push(number);
         }
-        let mut small = Self { states: vec![Vertex::default(); count] };
-        let mut done = vec![false; count];
-        for (at, &number) in block.iter().enumerate() {
-            let (Some(slot), Some(done)) =
-                (small.states.get_mut(number as usize), done.get_mut(number as usize))
-            else {
-                continue;
-            };
-            if !*done {
-                *done = true;
-                let (fallback, edges) = self.seen(at, &block);
-                let value = self.states.get(at).map_or(0, |vertex| vertex.value);
-                *slot = Vertex { value, fallback, edges };
+        let states = firsts.into_iter().map(|at| {
+            let (fallback, edges) = self.seen(at, &place);
+            Vertex { value: self.states.get(at).map_or(0, |vertex| vertex.value), fallback, edges }
+        });
+        (Self { states: states.collect() }, place)
+    }
+
+    /// Returns for each state those that lead to it.
+    fn sources(&self) -> Vec<Vec<u32>> {
+        let mut sources = vec![Vec::new(); self.states.len()];
+        for (at, vertex) in (0..).zip(&self.states) {
+            for next in vertex.edges.iter().map(|edge| edge.1).chain([vertex.fallback]) {
+                if let Some(list) = sources.get_mut(next as usize)
+                    && list.last() != Some(&at)
+                {
+                    list.push(at);
+                }
             }
         }
-        (small, block)
+        sources
     }
 
     /// Where a state leads, in blocks.
@@ -69,18 +78,6 @@ impl Graph {
         let fallback = of(vertex.fallback);
         let edges = vertex.edges.iter().map(|&(symbol, next)| (symbol, of(next)));
         (fallback, edges.filter(|&(_, next)| next != fallback).collect())
-    }
-
-    /// Splits blocks whose states lead to different blocks.
-    fn refine(&self, block: &[u32]) -> (Vec<u32>, usize) {
-        let mut known: Map<(u32, u32, Vec<(Symbol, u32)>), u32> = Map::default();
-        let mut refined = Vec::with_capacity(block.len());
-        for (at, &own) in block.iter().enumerate() {
-            let (fallback, edges) = self.seen(at, block);
-            let next = index(known.len());
-            refined.push(*known.entry((own, fallback, edges)).or_insert(next));
-        }
-        (refined, known.len())
     }
 
     /// Numbers symbols anew so that those by which no state tells are one; symbol 0 stays what has no edge anywhere.
@@ -110,5 +107,137 @@ impl Graph {
             vertex.edges.dedup();
         }
         (numbers, index(known.len()))
+    }
+}
+
+/// States in blocks.
+struct Partition {
+    block: Vec<u32>,
+    members: Vec<Vec<u32>>,
+    sources: Vec<Vec<u32>>,
+    /// States that lead to one which has changed its block since they were last looked at. All others of a block lead
+    /// to the same blocks.
+    dirty: Vec<u32>,
+    marked: Vec<bool>,
+}
+
+impl Partition {
+    fn new(graph: &Graph) -> Self {
+        let mut values: Map<u32, u32> = Map::default();
+        let mut block = Vec::with_capacity(graph.states.len());
+        let mut members: Vec<Vec<u32>> = Vec::new();
+        for (at, vertex) in (0..).zip(&graph.states) {
+            let next = index(values.len());
+            let number = *values.entry(vertex.value).or_insert(next);
+            if number == next {
+                members.push(Vec::new());
+            }
+            if let Some(list) = members.get_mut(number as usize) {
+                list.push(at);
+            }
+            block.push(number);
+        }
+        let dirty = (0..index(graph.states.len())).collect();
+        let marked = vec![true; graph.states.len()];
+        Self { block, members, sources: graph.sources(), dirty, marked }
+    }
+
+    fn block(&self, state: u32) -> u32 {
+        self.block.get(state as usize).copied().unwrap_or(0)
+    }
+
+    fn mark(&mut self, state: u32) {
+        if let Some(mark) = self.marked.get_mut(state as usize)
+            && !std::mem::replace(mark, true)
+        {
+            self.dirty.push(state);
+        }
+    }
+
+    /// Looks at every dirty state once.
+    fn refine(&mut self, graph: &Graph) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        dirty.sort_unstable_by_key(|&state| (self.block(state), state));
+        let mut rest = &dirty[..];
+        while let Some(&first) = rest.first() {
+            // Splitting moves nothing out of a block that comes later.
+            let own = self.block(first);
+            let length = rest.iter().take_while(|&&state| self.block(state) == own).count();
+            let (run, others) = rest.split_at(length);
+            self.split(graph, run);
+            rest = others;
+        }
+    }
+
+    /// Splits the block of some dirty states.
+    fn split(&mut self, graph: &Graph, run: &[u32]) {
+        let Some(own) = run.first().map(|&state| self.block(state)) else { return };
+        let all = self.members.get(own as usize).map_or(&[][..], Vec::as_slice);
+        if all.len() == 1 {
+            self.clear(run);
+            return;
+        }
+        let mut known: Map<(u32, Vec<(Symbol, u32)>), usize> = Map::default();
+        let mut parts: Vec<Vec<u32>> = Vec::new();
+        let mut stays = None;
+        if all.len() > run.len() {
+            // The others of the block agree with each other as long as they are clean.
+            let clean = |state: &&u32| !self.marked.get(**state as usize).is_some_and(|&mark| mark);
+            let Some(&other) = all.iter().find(clean) else {
+                self.dirty.extend_from_slice(run);
+                return;
+            };
+            known.insert(graph.seen(other as usize, &self.block), 0);
+            parts.push(Vec::new());
+            stays = Some(0);
+        }
+        for &state in run {
+            let part = *known.entry(graph.seen(state as usize, &self.block)).or_insert(parts.len());
+            if part == parts.len() {
+                parts.push(Vec::new());
+            }
+            if let Some(list) = parts.get_mut(part) {
+                list.push(state);
+            }
+        }
+        self.clear(run);
+        let largest = || (0..parts.len()).max_by_key(|&part| parts.get(part).map_or(0, Vec::len));
+        let stays = stays.or_else(largest);
+        let count = self.members.len();
+        for (_, part) in parts.into_iter().enumerate().filter(|&(at, _)| Some(at) != stays) {
+            self.leave(part);
+        }
+        if self.members.len() > count {
+            let block = &self.block;
+            if let Some(list) = self.members.get_mut(own as usize) {
+                list.retain(|&state| block.get(state as usize) == Some(&own));
+            }
+        }
+    }
+
+    fn clear(&mut self, run: &[u32]) {
+        for &state in run {
+            if let Some(mark) = self.marked.get_mut(state as usize) {
+                *mark = false;
+            }
+        }
+    }
+
+    /// Puts some states into a block of their own.
+    fn leave(&mut self, part: Vec<u32>) {
+        let new = index(self.members.len());
+        for &state in &part {
+            if let Some(block) = self.block.get_mut(state as usize) {
+                *block = new;
+            }
+        }
+        for &state in &part {
+            let sources = self.sources.get_mut(state as usize).map(std::mem::take).unwrap_or_default();
+            sources.iter().for_each(|&source| self.mark(source));
+            if let Some(slot) = self.sources.get_mut(state as usize) {
+                *slot = sources;
+            }
+        }
+        self.members.push(part);
     }
 }

@@ -58,7 +58,8 @@ impl Names {
             {
                 *slot = name;
             }
-            let (fallback, edges) = (state.fallback, state.edges.clone());
+            let body = machine.bodies.get(state.body as usize);
+            let (fallback, edges) = body.map_or((0, Vec::new()), |body| (body.fallback, body.edges.clone()));
             found.graph.states.push(Vertex { value: class, fallback, edges });
         }
         Ok(found)
@@ -109,8 +110,9 @@ fn witnesses(machine: &Machine<'_, Everything>) -> Vec<Option<Vec<u8>>> {
     let mut names: Vec<Option<Vec<u8>>> =
         ways.iter().map(|way| way.clone().filter(|way| is_name(way))).collect();
     for (at, state) in (0..).zip(&machine.states) {
+        let Some(body) = machine.bodies.get(state.body as usize) else { continue };
         let steps =
-            state.edges.iter().map(|&(symbol, next)| (Some(symbol), next)).chain([(None, state.fallback)]);
+            body.edges.iter().map(|&(symbol, next)| (Some(symbol), next)).chain([(None, body.fallback)]);
         for (by, next) in steps {
             let Some(slot @ None) = names.get_mut(next as usize) else { continue };
             *slot = longer(machine, &ways, at, by).filter(|name| is_name(name));
@@ -125,11 +127,11 @@ fn longer(
     parent: u32,
     by: Option<Symbol>,
 ) -> Option<Vec<u8>> {
-    let state = machine.states.get(parent as usize)?;
+    let body = machine.body(parent)?;
     let byte = match by {
         Some(symbol) => u8::try_from(symbol).ok()?,
         None => usual_bytes()
-            .find(|&byte| state.edges.binary_search_by_key(&u32::from(byte), |edge| edge.0).is_err())?,
+            .find(|&byte| body.edges.binary_search_by_key(&u32::from(byte), |edge| edge.0).is_err())?,
     };
     let mut way = ways.get(parent as usize)?.clone()?;
     way.push(byte);

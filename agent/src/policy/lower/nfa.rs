@@ -168,16 +168,18 @@ impl Node {
 #[derive(Debug, Default)]
 pub(super) struct Nfa {
     pub(super) nodes: Vec<Node>,
-    /// The labels that can still come at a node.
+    /// The labels that can still come after a node.
     reach: Vec<Vec<Label>>,
 }
 
 impl Nfa {
     fn add(&mut self, node: &Node) -> NodeId {
-        let mut reach: Vec<Label> = node.ends.iter().chain(&node.covers).copied().collect();
+        let mut reach: Vec<Label> = if node.looped { node.ends.clone() } else { Vec::new() };
         let children = node.edges.iter().map(|&(_, child)| child).chain(node.any).chain(node.deep);
         for child in children {
             reach.extend(self.reach(child));
+            let own = self.node(child).map_or([&[][..]; 2], |child| [&child.ends, &child.covers]);
+            reach.extend(own.into_iter().flatten());
         }
         reach.sort_unstable();
         reach.dedup();
@@ -190,7 +192,7 @@ impl Nfa {
         self.nodes.get(id as usize)
     }
 
-    /// Returns the labels that a text which comes by a node may still get.
+    /// Returns the labels that a text may still get if it goes on after a node.
     pub(super) fn reach(&self, id: NodeId) -> &[Label] {
         self.reach.get(id as usize).map_or(&[], Vec::as_slice)
     }

@@ -10,6 +10,9 @@ use super::nfa::{Map, Symbol, index};
 
 /// A cell without an edge.
 pub(super) const FREE: u64 = u32::MAX as u64;
+/// Edges of a state, by symbol.
+type Edges<'g> = &'g [(Symbol, u32)];
+
 /// Cells per state.
 pub(super) const STRIDE: u32 = 2;
 /// How many places are tried before a state's edges go to the end.
@@ -26,7 +29,7 @@ pub(super) fn pack(graphs: &[(&Graph, u32)], limit: usize) -> Result<Vec<u64>, T
     let states: usize = graphs.iter().map(|(graph, _)| graph.states.len()).sum();
     let area = states * STRIDE as usize;
     let mut cells = vec![0; area];
-    let mut order: Vec<(u32, u32, &[(Symbol, u32)])> = Vec::with_capacity(states);
+    let mut order: Vec<(u32, u32, Edges<'_>)> = Vec::with_capacity(states);
     let mut offset = 0;
     for (graph, _) in graphs {
         for vertex in &graph.states {
@@ -86,7 +89,7 @@ struct Gaps {
 
 impl Gaps {
     /// Returns a base at which all edges fall on free cells.
-    fn place(&mut self, cells: &[u64], edges: &[(Symbol, u32)]) -> usize {
+    fn place(&mut self, cells: &[u64], edges: Edges<'_>) -> usize {
         let Some(&(first, _)) = edges.first() else { return self.area };
         let key = (edges.len(), first);
         let mut at = self.tried.get(&key).copied().unwrap_or(self.area + first as usize);

@@ -53,6 +53,9 @@ pub(super) struct Group {
     fail_closed: bool,
 }
 
+/// Labels of lists, so that equal lists have one.
+type Lists<'p> = Map<&'p [Glob], Label>;
+
 /// The rules over paths, and their labels.
 #[derive(Debug)]
 pub(super) struct Rules<'p> {
@@ -123,8 +126,8 @@ impl<'p> Rules<'p> {
                 }
             }
         }
-        let mut images: Map<&[Glob], Label> = Map::default();
-        let mut lists: Map<&[Glob], Label> = Map::default();
+        let mut images = Lists::default();
+        let mut lists = Lists::default();
         for (at, (rule, used)) in policy.rules.iter().zip(used).enumerate() {
             let labels = if used {
                 all.label(at, rule, roots, splitter, (&mut lists, &mut images))?
@@ -143,7 +146,7 @@ impl<'p> Rules<'p> {
         rule: &'p CompiledRule,
         roots: (NodeId, NodeId),
         splitter: &mut Splitter,
-        (lists, images): (&mut Map<&'p [Glob], Label>, &mut Map<&'p [Glob], Label>),
+        (lists, images): (&mut Lists<'p>, &mut Lists<'p>),
     ) -> Result<RuleLabels, TooLarge> {
         let mut found = RuleLabels::default();
         let globs = [
@@ -235,6 +238,19 @@ impl<'p> Rules<'p> {
 
     fn rule(&self, at: usize) -> Option<(&RuleLabels, &CompiledRule, &Rule)> {
         Some((self.rules.get(at)?, self.policy.rules.get(at)?, self.policy.policy().rules().get(at)?))
+    }
+
+    /// Returns the labels of a region that a group of operations asks for.
+    pub(super) fn relevant(&self, region: &[Label], group: &Group) -> Vec<Label> {
+        let asks = |label: &Label| match *label {
+            HIDDEN => true,
+            PROTECT => group.changes,
+            label => {
+                let uses = self.labels.get(label as usize).map_or(&[][..], Vec::as_slice);
+                uses.iter().any(|&(rule, _)| group.order.get(rule).is_some_and(|&place| place != ABSENT))
+            }
+        };
+        region.iter().copied().filter(asks).collect()
     }
 
     /// Returns whether some operation asks for a rule.

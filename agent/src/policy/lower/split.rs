@@ -140,7 +140,7 @@ impl Groups {
         odd: Option<Label>,
         limit: usize,
     ) -> Result<(Nfa, NodeId, Vec<Vec<Symbol>>), TooLarge> {
-        let mut trie = Trie::new(limit);
+        let mut trie = Trie::new(limit.saturating_mul(4));
         let mut classes = Classes::default();
         let root = trie.root();
         // Names with other bytes than ASCII are never read.

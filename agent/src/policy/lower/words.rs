@@ -37,6 +37,9 @@ pub(super) struct Words {
     pub(super) notes: Notes,
 }
 
+/// Words of one group of operations for each class of images, by the labels that the group asks for.
+type Known = Map<Vec<Label>, Vec<u64>>;
+
 /// Whom to ask.
 #[derive(Debug)]
 pub(super) struct Judges<'a> {
@@ -49,8 +52,9 @@ impl Judges<'_> {
     /// Fills the words in, and drops rows and columns that are there already.
     pub(super) fn words(&self, regions: &[Region], images: &[Region]) -> Words {
         let mut notes = Notes::default();
+        let mut known = vec![Map::default(); self.rules.groups.len()];
         let mut matrix: Vec<Vec<u64>> =
-            regions.iter().map(|region| self.row(region, images, &mut notes)).collect();
+            regions.iter().map(|region| self.row(region, images, &mut known, &mut notes)).collect();
         matrix.push(vec![HOLD_ALL; images.len() + 1]);
         let (columns, kept) = self::columns(&matrix, images.len() + 1);
         let mut words = Vec::new();
@@ -71,31 +75,46 @@ impl Judges<'_> {
         Words { words, rows, hold, image_classes, columns: index(kept.len()), notes }
     }
 
-    fn row(&self, region: &Region, images: &[Region], notes: &mut Notes) -> Vec<u64> {
+    /// The words of one region. What a group of operations sees of it may have been seen in another region.
+    fn row(&self, region: &Region, images: &[Region], known: &mut [Known], notes: &mut Notes) -> Vec<u64> {
         let mut row = vec![HOLD_ALL; images.len() + 1];
-        for group in &self.rules.groups {
-            let unknown = self.rules.evaluate(&region.labels, group, None);
-            let by_image = unknown.by_image;
-            // That an image is not known is no news; what follows for known ones is.
-            let quiet = &mut Notes::default();
-            let first = if by_image { &mut *quiet } else { &mut *notes };
-            let word = self.column(region, group, &unknown, Some(b""), first);
-            for (at, slot) in row.iter_mut().enumerate() {
-                let known = at.checked_sub(1).and_then(|at| images.get(at)).filter(|_| by_image);
-                let word = match known {
-                    None => word,
-                    Some(image) => {
-                        let outcome = self.rules.evaluate(&region.labels, group, Some(&image.labels));
-                        self.column(region, group, &outcome, image.witness.as_deref(), notes)
+        for (group, known) in self.rules.groups.iter().zip(known) {
+            let labels = self.rules.relevant(&region.labels, group);
+            let column = match known.get(&labels) {
+                Some(column) => column.clone(),
+                None => {
+                    let seen = Region { labels: labels.clone(), witness: region.witness.clone() };
+                    let column = self.by_image(&seen, group, images, notes);
+                    // Without a path to ask about nothing was found out; another region may have one.
+                    if seen.witness.is_some() {
+                        known.insert(labels, column.clone());
                     }
-                };
-                for &operation in &group.operations {
-                    let mask = 3 << (2 * operation as u8);
-                    *slot = (*slot & !mask) | (word & mask);
+                    column
                 }
+            };
+            let mask = group.operations.iter().fold(0, |mask, &operation| mask | 3 << (2 * operation as u8));
+            for (slot, word) in row.iter_mut().zip(column) {
+                *slot = (*slot & !mask) | (word & mask);
             }
         }
         row
+    }
+
+    /// The verdicts of one group of operations for each class of images, that of unknown ones first.
+    fn by_image(&self, region: &Region, group: &Group, images: &[Region], notes: &mut Notes) -> Vec<u64> {
+        let unknown = self.rules.evaluate(&region.labels, group, None);
+        // That an image is not known is no news; what follows for known ones is.
+        let quiet = &mut Notes::default();
+        let first = if unknown.by_image { quiet } else { &mut *notes };
+        let word = self.column(region, group, &unknown, Some(b""), first);
+        let mut words = vec![word; images.len() + 1];
+        if unknown.by_image {
+            for (slot, image) in words.iter_mut().skip(1).zip(images) {
+                let outcome = self.rules.evaluate(&region.labels, group, Some(&image.labels));
+                *slot = self.column(region, group, &outcome, image.witness.as_deref(), notes);
+            }
+        }
+        words
     }
 
     /// The verdicts of one group of operations.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use gait_ebpf::layout::{
     self, Counters, Grant, GrantKey, Identity, IdentityKey, MAX_SESSIONS, Seed, Session, filter_bit,
@@ -254,13 +255,21 @@ impl Programs {
         if done.placed == 1 { Ok(()) } else { Err(LoadError::NotPlaced { pid }) }
     }
 
-    /// Answers a held action; see [`Grant`]. The thread is continued afterwards by the caller.
+    /// Answers a held action; see [`Grant`], whose `until` is set here. The thread is continued afterwards by the caller.
     ///
     /// # Errors
     /// [`LoadError::Full`] where too many answers wait to be used.
-    pub fn grant(&self, session: &SessionHandle, tid: u32, grant: &Grant) -> Result<(), LoadError> {
+    pub fn grant(
+        &self,
+        session: &SessionHandle,
+        tid: u32,
+        grant: Grant,
+        valid: Duration,
+    ) -> Result<(), LoadError> {
         let key = GrantKey { session: session.number, tid };
-        bpf::update(self.map(layout::GRANTS)?, &key, grant, 0).map_err(used(layout::GRANTS))
+        let valid = u64::try_from(valid.as_nanos()).unwrap_or(u64::MAX);
+        let grant = Grant { until: bpf::boot_ns().saturating_add(valid), ..grant };
+        bpf::update(self.map(layout::GRANTS)?, &key, &grant, 0).map_err(used(layout::GRANTS))
     }
 
     /// Reads a session's counters.

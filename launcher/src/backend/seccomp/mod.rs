@@ -151,7 +151,9 @@ fn supervise_or_fail(supervision: Supervision, workload: &Workload, news: &Owned
     let floored = !simulate && held && floor::is_available();
     let floored =
         floored && floor::restrict(policy.floor()).map_err(|_error| (Step::Landlock, Errno(libc::EPERM)))?;
-    let scoped = !simulate && floor::can_scope();
+    // The hooks keep signals and abstract sockets inside the session; and under a scope, as under any ruleset, nothing could
+    // be moved or linked from one directory to another (landlock(7), LANDLOCK_ACCESS_FS_REFER).
+    let scoped = !simulate && held && floor::can_scope();
 
     let needs = filter::Needs {
         mmap_exec: held && policy.can_block(Operation::MmapExec),

@@ -2,6 +2,7 @@
 
 import http.server
 import socket
+import socketserver
 import threading
 
 ADDRESS = "203.0.113.9"
@@ -37,7 +38,8 @@ class Quiet(http.server.BaseHTTPRequestHandler):
 
 names = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 names.bind(("127.0.0.9", 53))
-web = http.server.HTTPServer((ADDRESS, 8443), Quiet)
+# Not HTTPServer, which asks for its own name first.
+web = socketserver.TCPServer((ADDRESS, 8443), Quiet)
 threading.Thread(target=serve_names, args=(names, open("queries", "w")), daemon=True).start()
 print("ready", flush=True)
 web.serve_forever()
