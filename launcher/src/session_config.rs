@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use gait_agent::action::{Action, Object};
+use gait_agent::action::Action;
 use gait_agent::gate::Decision;
 use gait_agent::intent::{SessionFacts, path_text};
 use gait_agent::policy::{CompiledPolicy, Policy, ReadEvidence, RepeatEvidence, Vars};
@@ -86,18 +86,7 @@ pub fn check_enforceable(policy: &CompiledPolicy) -> Result<(), CliError> {
 /// Decides about one action of a session: what is hidden never happens, the policy judges the rest.
 #[must_use]
 pub fn decide(policy: &CompiledPolicy, hidden: &[Vec<u8>], action: &Action<'_>) -> Decision {
-    if let Object::Path(path) = action.object {
-        let below = |hidden: &Vec<u8>| path.strip_prefix(hidden.as_slice()).is_some_and(is_tail);
-        if hidden.iter().any(below) {
-            return Decision::NEVER;
-        }
-    }
-    policy.decide(action)
-}
-
-/// Whether what follows a directory's path is nothing or something below it.
-const fn is_tail(rest: &[u8]) -> bool {
-    matches!(rest, [] | [b'/', ..])
+    policy.decide_hiding(hidden, action)
 }
 
 /// Returns how repeated decisions are recorded.

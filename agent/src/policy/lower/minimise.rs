@@ -241,3 +241,55 @@ impl Partition {
         self.members.push(part);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn graph() -> impl Strategy<Value = Graph> {
+        let vertex = |count: u32| {
+            (0..3_u32, 0..count, prop::collection::btree_map(1..4_u32, 0..count, 0..3)).prop_map(
+                |(value, fallback, edges)| {
+                    let edges = edges.into_iter().filter(|&(_, next)| next != fallback).collect();
+                    Vertex { value, fallback, edges }
+                },
+            )
+        };
+        (1..24_u32)
+            .prop_flat_map(move |count| prop::collection::vec(vertex(count), count as usize))
+            .prop_map(|states| Graph { states })
+    }
+
+    /// How many blocks there are, found the slow way: every state is looked at until nothing changes.
+    fn blocks(graph: &Graph) -> usize {
+        let mut block: Vec<u32> = graph.states.iter().map(|vertex| vertex.value).collect();
+        for _ in 0..graph.states.len() {
+            let mut known = Map::default();
+            let seen = (0..block.len()).map(|at| (block[at], graph.seen(at, &block)));
+            block = seen
+                .map(|key| {
+                    let next = index(known.len());
+                    *known.entry(key).or_insert(next)
+                })
+                .collect();
+        }
+        block.iter().max().map_or(0, |&last| last as usize + 1)
+    }
+
+    proptest! {
+        #[test]
+        fn the_smallest_that_means_the_same(graph in graph(), text in prop::collection::vec(0..4_u32, 0..12)) {
+            let (small, place) = graph.minimised();
+            prop_assert_eq!(small.states.len(), blocks(&graph));
+            for start in 0..index(graph.states.len()) {
+                let run = |graph: &Graph, start| {
+                    let end = text.iter().fold(start, |state, &symbol| graph.step(state, symbol));
+                    graph.states[end as usize].value
+                };
+                prop_assert_eq!(run(&graph, start), run(&small, place[start as usize]));
+            }
+        }
+    }
+}
