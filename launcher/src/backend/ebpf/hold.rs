@@ -24,11 +24,8 @@ use crate::approval::prompt;
 use crate::backend::seccomp::judge::{Caller, Judge};
 use crate::backend::seccomp::supervisor::Stop;
 use crate::exec::event::Approval;
-use crate::sys::bpf::boot_ns;
 use crate::sys::{Errno, process};
 
-/// How long an answer can be used. The thread runs at once when its process is continued.
-const GRANT_NS: u64 = 10_000_000_000;
 /// How long a told stop may take to happen.
 const STOPPING: Duration = Duration::from_secs(2);
 /// How often it is looked for.
@@ -217,7 +214,7 @@ impl Desk {
             let grant = Grant {
                 object: question.object,
                 second: question.second,
-                until: boot_ns() + GRANT_NS,
+                until: 0,
                 operations: question.operations,
                 verdict: u32::from(*answer),
             };

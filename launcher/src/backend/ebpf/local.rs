@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use gait_ebpf::layout::{Counters, Grant};
 
-use super::{BpfRing, Kernel, LoadError, Programs, Refused, SessionHandle, Tables};
+use super::{ANSWER, BpfRing, Kernel, LoadError, Programs, Refused, SessionHandle, Tables};
 
 /// Loaded programs with at most one session.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl Kernel for Local {
     }
 
     fn grant(&self, tid: u32, grant: &Grant) -> Result<(), Refused> {
-        self.with(|programs, session| programs.grant(session, tid, grant))
+        self.with(|programs, session| programs.grant(session, tid, *grant, ANSWER))
     }
 
     fn counters(&self) -> Result<Counters, Refused> {

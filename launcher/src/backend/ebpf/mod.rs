@@ -35,6 +35,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use gait_agent::action::{Action, Object as Target};
 use gait_agent::endpoint::{EndpointClass, Operation, TargetKind};
@@ -61,6 +62,8 @@ use hold::{Held, Holder, Question};
 use objects::{Asker, Object};
 use record::{Deed, Record, Side};
 
+/// How long an answer to a held action can be used. The thread runs at once when its process is continued.
+const ANSWER: Duration = Duration::from_secs(10);
 /// How many literal names of rules are kept open, so that their inode numbers stay theirs.
 const NAMED_MAX: usize = 4096;
 

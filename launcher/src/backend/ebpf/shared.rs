@@ -14,7 +14,7 @@ use gait_ebpf::layout::{self, Counters, Grant, MAX_SESSIONS, PIN_ROOT, Session, 
 use rustc_hash::FxHashMap;
 
 use super::{
-    LoadError, LoadOptions, Programs, Refused, SessionHandle, Tables, clean_up, leftovers, load, pins,
+    ANSWER, LoadError, LoadOptions, Programs, Refused, SessionHandle, Tables, clean_up, leftovers, load, pins,
 };
 use crate::daemon::{New, Owner};
 use crate::sys::{Errno, bpf};
@@ -172,7 +172,7 @@ impl Owner for Shared {
     }
 
     fn grant(&self, session: u32, tid: u32, grant: &Grant) -> Result<(), Refused> {
-        self.with(session, |programs, handle| programs.grant(handle, tid, grant))
+        self.with(session, |programs, handle| programs.grant(handle, tid, *grant, ANSWER))
     }
 
     fn counters(&self, session: u32) -> Result<Counters, Refused> {
