@@ -163,6 +163,8 @@ pub(crate) fn try_out() -> Result<(), Refused> {
     Ok(Programs::load(&options).map(drop)?)
 }
 
+/// Events between two looks at whether the programs still have an owner.
+const LOOK_EVERY: u32 = 256;
 /// Entries that the probe after loading needs.
 const SELF_TEST_ROOM: u32 = 16;
 
@@ -184,6 +186,8 @@ pub(crate) struct Ebpf {
     live: Option<Live>,
     /// How the other side ended, until that is told.
     ended: Option<bool>,
+    /// How often was asked what comes next.
+    told: u32,
 }
 
 /// What exists once the session runs.
@@ -295,7 +299,7 @@ impl Ebpf {
         simulate: bool,
         rules: Lowered,
     ) -> Self {
-        Self { inner, kernel, policy, hidden, simulate, rules, live: None, ended: None }
+        Self { inner, kernel, policy, hidden, simulate, rules, live: None, ended: None, told: 0 }
     }
 
     fn flags(&self) -> u32 {
@@ -347,8 +351,21 @@ impl Ebpf {
         Ok(Live { ring, news, held, message: Vec::new(), current: None, root, lost: 0, _places: kept })
     }
 
+    /// Ends the session where whoever owns the programs is gone.
+    fn look_at_owner(&mut self) {
+        if self.ended.is_none() && self.kernel.line().is_some_and(process::hung_up) {
+            self.inner.end();
+            self.ended = Some(false);
+        }
+    }
+
     /// Reads the ring until there is something to tell.
     fn source(&mut self) -> Source {
+        // A workload that is never idle must not keep the guard from seeing it.
+        self.told = self.told.wrapping_add(1);
+        if self.told.is_multiple_of(LOOK_EVERY) {
+            self.look_at_owner();
+        }
         let Some(live) = &mut self.live else { return Source::Inner };
         let gate = Gate { policy: &self.policy, hidden: &self.hidden, rules: &self.rules };
         loop {
@@ -369,10 +386,6 @@ impl Ebpf {
         }
         if live.held.pop(&mut live.message) {
             return Source::Held;
-        }
-        if self.ended.is_none() && self.kernel.line().is_some_and(process::hung_up) {
-            self.inner.end();
-            self.ended = Some(false);
         }
         let Some(clean) = self.ended.take() else { return Source::Inner };
         let lost = self.kernel.counters().map_or(0, |counters| counters.lost).saturating_sub(live.lost);
@@ -590,6 +603,7 @@ impl Backend for Ebpf {
     }
 
     fn wait(&mut self, also: BorrowedFd<'_>, pause: Pause) -> bool {
+        self.look_at_owner();
         let Some(live) = &self.live else { return self.inner.wait(also, pause) };
         if pause != Pause::Gather && (self.ended.is_some() || !live.held.may_sleep()) {
             return false;
