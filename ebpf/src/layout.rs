@@ -341,7 +341,7 @@ pub mod event_flags {
     pub const UNREACHABLE: u8 = 2;
     /// Never allowed, whatever the policy says (devices, another process, the ground).
     pub const NEVER: u8 = 4;
-    /// An identity was found on the way: [`Event::identity`] and [`Event::identity_depth`] count.
+    /// An identity was found on the way: [`Event::identity`](super::Event::identity) and [`Event::identity_depth`](super::Event::identity_depth) count.
     pub const IDENTITY: u8 = 8;
     /// The action was performed although the verdict is another: a simulation.
     pub const SIMULATED: u8 = 16;
