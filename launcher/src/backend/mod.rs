@@ -5,6 +5,15 @@
 //! tells afterwards. [`Next`] says which of the two an action went through.
 
 pub(crate) mod choice;
+#[cfg_attr(
+    not(feature = "fake"),
+    expect(
+        unreachable_pub,
+        dead_code,
+        unused_imports,
+        reason = "the loader's tests, which have a kernel to themselves, reach it from outside"
+    )
+)]
 pub(crate) mod ebpf;
 #[cfg(any(test, feature = "fake"))]
 pub(crate) mod fake;

@@ -7,6 +7,14 @@
 
 pub(crate) mod affinity;
 pub(crate) mod bpf;
+#[cfg_attr(
+    not(feature = "fake"),
+    expect(
+        unreachable_pub,
+        dead_code,
+        reason = "the tests of the kernel programs, which have a kernel to themselves, reach it from outside"
+    )
+)]
 pub(crate) mod bpf_ring;
 pub(crate) mod credentials;
 pub(crate) mod fs;
