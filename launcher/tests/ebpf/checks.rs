@@ -315,7 +315,7 @@ fn ground(programs: &mut Programs) {
             result(
                 i32::try_from(unsafe { libc::syscall(libc::SYS_bpf, 0, [0u64; 16].as_ptr(), 128) }).unwrap(),
             ),
-            result(unsafe { libc::umount(c("/tmp").as_ptr()) }),
+            result(unsafe { libc::umount(c("/proc").as_ptr()) }),
             open("/proc/sys/kernel/core_pattern", libc::O_WRONLY),
             open("/sys/fs/cgroup/cgroup.procs", libc::O_WRONLY),
             open("/proc/self/comm", libc::O_WRONLY),
