@@ -18,7 +18,7 @@ fn bad_input_is_told_apart_and_runs_nothing() {
         "default_verdict: block\nrules:\n  - {name: a, effect: allow, match: {paths: [\"/a[\"]}}\n",
     );
     let bad_verdict = bad("verdict.yaml", "default_verdict: alow\n");
-    let impossible = bad("impossible.yaml", "default_verdict: block\nexec: {backend: ebpf}\n");
+    let impossible = bad("impossible.yaml", "default_verdict: block\nexec: {backend: ptrace}\n");
     let bad_key = bad("key.b64", "not a key");
     let file = bad("plain-file", "");
     let out_in_file = format!("{file}/out");
