@@ -202,7 +202,8 @@ fn choose_backend(
 
 /// What a kernel that does not take the rules means for the command.
 fn refused(why: Refused) -> CliError {
-    CliError::new(ErrorCode::DependencyMissing, why.what).hint(why.remedy)
+    let said = format!("the ebpf backend cannot be used: {}", why.what);
+    CliError::new(ErrorCode::DependencyMissing, said).hint(why.remedy)
 }
 
 /// Resolves the workspace, by default the working directory.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum LoadError {
     /// The kernel does not start its BPF security module.
-    #[error("the kernel's security modules ({lsm}) do not include bpf")]
+    #[error("bpf is not among the active security modules ({lsm})")]
     NoBpfLsm {
         /// What it does start, as in `/sys/kernel/security/lsm`.
         lsm: String,
