@@ -21,6 +21,7 @@ bench *args:
     cargo build --locked --release --workspace
     cargo run --locked --release -p gait-bench -- exec {{ args }}
     cargo run --locked --release -p gait-bench -- gate {{ args }}
+    cargo run --locked --release -p gait-bench -- policy {{ args }}
     cargo run --locked --release -p gait-bench -- evidence {{ args }}
     cargo run --locked --release -p gait-bench -- regress {{ args }}
     cargo run --locked --release -p gait-bench -- signal {{ args }}

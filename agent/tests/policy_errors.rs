@@ -108,6 +108,17 @@ fn too_large_is_refused_before_it_is_parsed() {
 }
 
 #[test]
+fn one_rule_too_many_is_one_error() {
+    let rules = |count: usize| {
+        let rules: String = (0..count).map(|at| format!("- {{name: r{at}, effect: block}}\n")).collect();
+        format!("rules:\n{rules}")
+    };
+    let most = gait_agent::policy::MAX_RULES;
+    assert_eq!(Policy::parse("p", &rules(most)).unwrap().rules().len(), most);
+    assert!(errors(&rules(most + 1)).contains("a policy may have 16384 rules at most"));
+}
+
+#[test]
 fn an_empty_policy_asks() {
     let policy = Policy::parse("p", "").unwrap();
     assert_eq!(policy.default_verdict(), Verdict::RequireApproval);

@@ -20,6 +20,8 @@ pub(crate) enum Bench {
     Exec(ExecArgs),
     /// Measure decisions of the compiled policy
     Gate(GateArgs),
+    /// Measure what policies of several sizes cost before and in a session
+    Policy(PolicyArgs),
     /// Measure the signal report over many runpacks
     Signal(SignalArgs),
     /// Measure how fast recorded intents are judged again
@@ -102,6 +104,18 @@ pub(crate) struct GateArgs {
     /// Timed decisions per class
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     pub(crate) decisions: u64,
+    #[command(flatten)]
+    pub(crate) report: ReportOptions,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct PolicyArgs {
+    /// Rounds; the median counts
+    #[arg(long, value_name = "N", default_value_t = 9)]
+    pub(crate) rounds: usize,
+    /// Measure only rows whose name contains TEXT (may be given several times)
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) only: Vec<String>,
     #[command(flatten)]
     pub(crate) report: ReportOptions,
 }

@@ -69,6 +69,7 @@ mod tests {
     fn every_budget_belongs_to_a_number_that_is_measured() {
         let mut measured: Vec<String> = crate::exec::row_ids();
         measured.extend(crate::gate::NUMBERS.iter().map(|id| (*id).to_owned()));
+        measured.extend(crate::policy::NUMBERS.iter().map(|id| (*id).to_owned()));
         measured.push(crate::signal::RUNS_1000_MS.to_owned());
         measured.extend(crate::evidence::NUMBERS.iter().map(|id| (*id).to_owned()));
         measured.extend(crate::regress::NUMBERS.iter().map(|id| (*id).to_owned()));

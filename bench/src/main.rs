@@ -1,7 +1,8 @@
 //! Benchmarks of gait.
 //!
 //! `gait-bench exec` runs programs natively and under `gait exec`, interleaved, and reports medians and spread;
-//! `gait-bench gate` times the compiled policy alone, `gait-bench evidence` what is done with evidence afterwards,
+//! `gait-bench gate` times the compiled policy alone, `gait-bench policy` what policies of several sizes take to get
+//! ready, `gait-bench evidence` what is done with evidence afterwards,
 //! `gait-bench regress` the judging of recorded sessions, and `gait-bench signal` the report over a thousand runs.
 //! `gait-bench probe` is the small program that `exec` measures
 //! system calls with; it is the same binary so that nothing else needs to be built.
@@ -17,6 +18,7 @@ mod error;
 mod evidence;
 mod exec;
 mod gate;
+mod policy;
 mod probe;
 mod regress;
 mod report;
@@ -48,6 +50,7 @@ fn run(bench: Bench) -> Result<ExitCode, BenchError> {
         Bench::Evidence(args) => deliver(&evidence::measure(&args)?, &args.report),
         Bench::Exec(args) => deliver(&exec::measure(&args)?, &args.report),
         Bench::Gate(args) => deliver(&gate::measure(&args)?, &args.report),
+        Bench::Policy(args) => deliver(&policy::measure(&args)?, &args.report),
         Bench::Signal(args) => deliver(&signal::measure(&args)?, &args.report),
         Bench::Regress(args) => deliver(&regress::measure(&args)?, &args.report),
         Bench::Probe(args) => {

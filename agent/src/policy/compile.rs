@@ -14,7 +14,7 @@ use subject::Subject;
 
 use super::bound::{BindError, BoundPolicy, BoundRule, EndpointGlobs, clean_path};
 use super::glob::Glob;
-use super::matcher::{MAX_SETS, NameSet, OperationMask, PathIndex, Sets};
+use super::matcher::{NameSet, OperationMask, PathIndex, Set, Sets};
 use super::model::{ExecSettings, Policy, Rule};
 use super::pattern::{ArgvPattern, Vars};
 use super::source::Origin;
@@ -44,9 +44,6 @@ pub enum CompileError {
         /// What it asks for.
         what: &'static str,
     },
-    /// Too many rules name paths.
-    #[error("more than {} rules and protected patterns name paths", MAX_SETS / 2)]
-    TooManyPathRules,
 }
 
 /// A policy, bound to a session and made fast. Immutable; share it by reference between threads.
@@ -57,7 +54,6 @@ pub struct CompiledPolicy {
     pub(super) programs: Vec<Program>,
     index: PathIndex,
     pub(super) protect: Vec<Vec<Glob>>,
-    protect_set: u16,
     floor: Floor,
 }
 
@@ -67,6 +63,8 @@ pub(super) struct Program {
     /// The policy fails closed on every action of the operation.
     pub(super) fail_closed: bool,
     pub(super) steps: Vec<Step>,
+    /// Those of them that ask for no path.
+    pathless: Vec<Step>,
     /// Whether the last step matches whatever comes.
     pub(super) total: bool,
 }
@@ -84,8 +82,8 @@ pub(super) struct Step {
 pub(super) struct CompiledRule {
     pub(super) effect: Verdict,
     /// The set of `paths`, and that of `not_paths`.
-    pub(super) path_set: Option<u16>,
-    pub(super) not_path_set: Option<u16>,
+    pub(super) path_set: Option<Set>,
+    pub(super) not_path_set: Option<Set>,
     pub(super) path_globs: Option<Vec<Glob>>,
     pub(super) not_path_globs: Vec<Glob>,
     pub(super) values: Vec<Vec<String>>,
@@ -106,7 +104,7 @@ impl CompiledPolicy {
     /// # Errors
     ///
     /// Fails if a variable's value makes a pattern useless, if a rule that may match an action of the kernel asks for
-    /// a rate limit or a credential, or if too many rules name paths.
+    /// a rate limit or a credential.
     pub fn compile(policy: &Policy, facts: &SessionFacts, vars: &Vars) -> Result<Self, CompileError> {
         let BoundPolicy { rules, protect, .. } = BoundPolicy::new(policy, facts, vars)?;
         let mut compiled = Self {
@@ -115,11 +113,10 @@ impl CompiledPolicy {
             programs: Vec::with_capacity(Operation::ALL.len()),
             index: PathIndex::default(),
             protect,
-            protect_set: 0,
             floor: Floor::default(),
         };
         let masks = compiled.programs(facts)?;
-        compiled.sets(rules, &masks)?;
+        compiled.sets(rules, &masks);
         for (program, operation) in compiled.programs.iter_mut().zip(Operation::ALL) {
             program.finish(&compiled.rules, operation.class());
         }
@@ -147,41 +144,33 @@ impl CompiledPolicy {
                 }
                 steps.push(Step { rule: u16::try_from(index).unwrap_or(u16::MAX), more: true });
             }
-            self.programs.push(Program { fail_closed, steps, total: false });
+            self.programs.push(Program { fail_closed, steps, pathless: Vec::new(), total: false });
         }
         Ok(masks)
     }
 
     /// Numbers the sets of path patterns and files the patterns.
-    fn sets(&mut self, bound: Vec<BoundRule>, masks: &[u64]) -> Result<(), CompileError> {
-        let mut next = 0_usize;
-        let mut number = || {
-            let set = u16::try_from(next).unwrap_or(u16::MAX);
-            next += 1;
-            if next > MAX_SETS { Err(CompileError::TooManyPathRules) } else { Ok(set) }
-        };
+    fn sets(&mut self, bound: Vec<BoundRule>, masks: &[u64]) {
         let changing = Operation::ALL.iter().filter(|operation| {
             operation.target_kind() == TargetKind::Path
                 && matches!(operation.class(), EndpointClass::FsWrite | EndpointClass::FsDelete)
         });
-        self.protect_set = number()?;
         let mask = OperationMask(changing.map(|&operation| OperationMask::of(operation).0).sum());
         for glob in self.protect.iter().flatten() {
-            self.index.insert(glob, self.protect_set, mask);
+            self.index.insert(glob, Set::PROTECT, mask);
         }
-        for ((rule, bound), &mask) in self.policy.rules().iter().zip(bound).zip(masks) {
-            let mut file = |globs: &[Glob]| -> Result<Option<u16>, CompileError> {
+        for (number, ((rule, bound), &mask)) in (0..).zip(self.policy.rules().iter().zip(bound).zip(masks)) {
+            let mut file = |globs: &[Glob], set: Set| {
                 if globs.is_empty() || mask == 0 {
-                    return Ok(None);
+                    return None;
                 }
-                let set = number()?;
                 for glob in globs {
                     self.index.insert(glob, set, OperationMask(mask));
                 }
-                Ok(Some(set))
+                Some(set)
             };
-            let path_set = file(bound.paths.as_deref().unwrap_or_default())?;
-            let not_path_set = file(&bound.not_paths)?;
+            let path_set = file(bound.paths.as_deref().unwrap_or_default(), Set::paths(number));
+            let not_path_set = file(&bound.not_paths, Set::not_paths(number));
             let base = &rule.base;
             let values: Vec<Vec<String>> = [&base.target_values, &base.destination_values]
                 .into_iter()
@@ -207,7 +196,6 @@ impl CompiledPolicy {
                 narrow,
             });
         }
-        Ok(())
     }
 
     /// Judges an action. Allocates nothing unless the path is not plain text or a rule has base endpoint lists.
@@ -217,7 +205,7 @@ impl CompiledPolicy {
             Ok(begun) => begun,
             Err(decision) => return decision,
         };
-        for step in &program.steps {
+        for step in program.steps_for(&self.rules, &sets) {
             match self.step(step, &subject, &sets) {
                 None => {}
                 Some(decision) => return decision,
@@ -238,18 +226,18 @@ impl CompiledPolicy {
             // A backend that contradicts the table is not believed.
             _ => return Err(block(Ground::FailClosed)),
         };
-        let mut sets = Sets::EMPTY;
+        let mut sets = Sets::default();
         if let Some(path) = subject.path.as_deref()
             && self.index.concerns(operation)
         {
             let bytes = path.as_bytes();
             if self.index.lookup(bytes, operation, &mut sets).is_err() {
-                sets = Sets::EMPTY;
+                sets.clear();
                 // A cleaned path is clean.
                 let cleaned = clean_path(path);
                 let _clean = self.index.lookup(cleaned.as_bytes(), operation, &mut sets);
             }
-            if sets.has(self.protect_set) {
+            if sets.has(Set::PROTECT) {
                 return Err(block(Ground::Protect(self.protector(path))));
             }
         }
@@ -258,7 +246,7 @@ impl CompiledPolicy {
 
     /// Decides by one rule, if it matches.
     #[inline]
-    fn step(&self, step: &Step, subject: &Subject<'_>, sets: &Sets) -> Option<Decision> {
+    fn step(&self, step: Step, subject: &Subject<'_>, sets: &Sets) -> Option<Decision> {
         let index = usize::from(step.rule);
         let (Some(rule), Some(source)) = (self.rules.get(index), self.policy.rules().get(index)) else {
             return Some(block(Ground::FailClosed));
@@ -383,7 +371,27 @@ impl Program {
                 break;
             }
         }
+        let pathless =
+            |step: &&Step| rules.get(usize::from(step.rule)).is_none_or(|rule| rule.path_set.is_none());
+        self.pathless = kept.iter().filter(pathless).copied().collect();
         self.steps = kept;
+    }
+
+    /// Returns the steps that may match a path in these sets, in order: their number has no part in what that takes.
+    fn steps_for<'a>(&'a self, rules: &'a [CompiledRule], sets: &Sets) -> impl Iterator<Item = Step> + 'a {
+        let last = self.steps.last().map_or(0, |step| step.rule);
+        // The index holds a rule's paths for the operations of its programs only.
+        let mut named = sets.rules().into_iter().take_while(move |&rule| rule <= last).peekable();
+        let mut pathless = self.pathless.iter().copied().peekable();
+        std::iter::from_fn(move || match (named.peek(), pathless.peek()) {
+            (Some(&rule), next) if next.is_none_or(|step| rule < step.rule) => {
+                named.next();
+                // Paths are named for no operation whose steps need more than what the rule itself asks for.
+                let more = rules.get(usize::from(rule)).is_none_or(|rule| rule.narrow);
+                Some(Step { rule, more })
+            }
+            _ => pathless.next(),
+        })
     }
 }
 

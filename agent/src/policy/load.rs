@@ -16,11 +16,13 @@ use super::source::{PolicyError, PolicyErrors, Reporter, Source};
 use super::syntax::{self, Place};
 use crate::gate::{Verdict, rule_matches};
 
-/// How large a policy file may be. The largest shipped one has a fiftieth of it.
-pub const MAX_POLICY_BYTES: usize = 1 << 20;
+/// How large a policy file may be. The largest shipped one has less than a hundredth of it; lists that a program wrote
+/// are longer.
+pub const MAX_POLICY_BYTES: usize = 4 << 20;
 
-/// How many rules a policy may have with everything it extends; a decision names its rule in 16 bits.
-pub const MAX_RULES: usize = 4096;
+/// How many rules a policy may have with everything it extends. A decision names its rule in 16 bits, and the index of
+/// paths one of a rule's two lists.
+pub const MAX_RULES: usize = 1 << 14;
 
 /// Reads a file for the loader.
 pub type ReadFile<'r> = dyn FnMut(&Path) -> io::Result<Vec<u8>> + 'r;

@@ -7,28 +7,63 @@
 use std::collections::{HashMap, HashSet};
 
 use rustc_hash::FxBuildHasher;
+use smallvec::SmallVec;
 
 use super::glob::Glob;
+use super::load::MAX_RULES;
 use crate::endpoint::Operation;
 
-/// How many sets of patterns the index can tell apart: two per rule and one for what is protected.
-pub(super) const MAX_SETS: usize = 1024;
+/// A list of path patterns: one of the two that a rule may have, or that of what is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Set(u16);
 
-/// Which sets of patterns a path is in.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Sets([u64; MAX_SETS / 64]);
+const _: () = assert!(MAX_RULES < 1 << 15, "a rule's number and which of its lists is meant fit in 16 bits");
 
-impl Sets {
-    pub(super) const EMPTY: Self = Self([0; MAX_SETS / 64]);
+impl Set {
+    /// The patterns of what is protected.
+    pub(super) const PROTECT: Self = Self(u16::MAX);
 
-    pub(super) fn has(&self, set: u16) -> bool {
-        self.0.get(usize::from(set >> 6)).is_some_and(|word| word & (1 << (set & 63)) != 0)
+    /// The paths of a rule.
+    pub(super) const fn paths(rule: u16) -> Self {
+        Self(rule << 1)
     }
 
-    fn insert(&mut self, set: u16) {
-        if let Some(word) = self.0.get_mut(usize::from(set >> 6)) {
-            *word |= 1 << (set & 63);
-        }
+    /// The paths that a rule leaves out.
+    pub(super) const fn not_paths(rule: u16) -> Self {
+        Self(rule << 1 | 1)
+    }
+
+    /// Returns the rule whose paths these are.
+    const fn rule(self) -> Option<u16> {
+        if self.0 & 1 == 0 { Some(self.0 >> 1) } else { None }
+    }
+}
+
+/// How many sets a path is in, hardly ever more: those are kept without an allocation.
+const USUAL: usize = 24;
+
+/// Which sets of patterns a path is in.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Sets(SmallVec<[u16; USUAL]>);
+
+impl Sets {
+    pub(super) fn has(&self, set: Set) -> bool {
+        self.0.contains(&set.0)
+    }
+
+    fn insert(&mut self, set: Set) {
+        self.0.push(set.0);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Returns the rules whose paths the path is in, in their order.
+    pub(super) fn rules(&self) -> SmallVec<[u16; USUAL]> {
+        let mut rules: SmallVec<[u16; USUAL]> = self.0.iter().filter_map(|&set| Set(set).rule()).collect();
+        rules.sort_unstable();
+        rules
     }
 }
 
@@ -48,7 +83,7 @@ impl OperationMask {
 
 #[derive(Debug, Clone)]
 struct Entry {
-    set: u16,
+    set: Set,
     operations: OperationMask,
     check: Check,
 }
@@ -83,7 +118,7 @@ pub(super) struct PathIndex {
 
 impl PathIndex {
     /// Files a pattern.
-    pub(super) fn insert(&mut self, glob: &Glob, set: u16, operations: OperationMask) {
+    pub(super) fn insert(&mut self, glob: &Glob, set: Set, operations: OperationMask) {
         self.operations |= operations.0;
         let entry = |check| Entry { set, operations, check };
         let whole = || entry(Check::Glob(glob.clone()));
@@ -277,18 +312,18 @@ mod tests {
                 patterns.iter().map(|text| Glob::parse(text, Separator::Slash).unwrap()).collect();
             for (set, globs) in all.iter().enumerate() {
                 for glob in globs {
-                    index.insert(glob, u16::try_from(set).unwrap(), OperationMask::of(Operation::Read));
+                    index.insert(glob, Set(u16::try_from(set).unwrap()), OperationMask::of(Operation::Read));
                 }
             }
-            let mut sets = Sets::EMPTY;
+            let mut sets = Sets::default();
             index.lookup(path.as_bytes(), Operation::Read, &mut sets).unwrap();
-            let mut others = Sets::EMPTY;
+            let mut others = Sets::default();
             index.lookup(path.as_bytes(), Operation::Write, &mut others).unwrap();
             for (set, globs) in all.iter().enumerate() {
                 let want = globs.iter().any(|glob| glob.is_match(path.as_bytes()));
                 let set = u16::try_from(set).unwrap();
-                prop_assert_eq!(sets.has(set), want, "{} on {}", patterns[usize::from(set)], path);
-                prop_assert!(!others.has(set));
+                prop_assert_eq!(sets.has(Set(set)), want, "{} on {}", patterns[usize::from(set)], path);
+                prop_assert!(!others.has(Set(set)));
             }
         }
 
@@ -306,7 +341,7 @@ mod tests {
     #[test]
     fn unclean_paths_are_told() {
         for path in ["/a/../b", "/a//b", "/a/.", "/a/"] {
-            let mut sets = Sets::EMPTY;
+            let mut sets = Sets::default();
             let found = PathIndex::default().lookup(path.as_bytes(), Operation::Read, &mut sets);
             assert_eq!(found, Err(Unclean), "{path}");
         }

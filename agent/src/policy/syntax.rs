@@ -13,7 +13,7 @@ use serde_saphyr::{DuplicateKeyPolicy, Location, MergeKeyPolicy, Spanned};
 const MAX_DEPTH: usize = 32;
 
 /// How many values a policy may hold. Aliases count each time that they are used.
-const MAX_NODES: usize = 200_000;
+const MAX_NODES: usize = 500_000;
 
 /// Where a value stands in its file. Lines and columns count from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]

@@ -90,7 +90,7 @@ impl CompiledPolicy {
         subject.unknown = unknown;
         let http = action.class() == EndpointClass::NetHttp;
         let mut found = Vec::new();
-        for step in &program.steps {
+        for step in program.steps_for(&self.rules, &sets) {
             let Some(decision) = self.step(step, &subject, &sets) else { continue };
             let index = usize::from(step.rule);
             let (Some(rule), Some(source)) = (self.rules.get(index), self.policy.rules().get(index)) else {
