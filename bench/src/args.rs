@@ -28,6 +28,8 @@ pub(crate) enum Bench {
     Regress(RegressArgs),
     /// Be the measured program (used by `exec`)
     Probe(ProbeArgs),
+    /// Run a command and print its own times (used by `exec`)
+    Inside(InsideArgs),
 }
 
 #[derive(Debug, ClapArgs)]
@@ -151,6 +153,13 @@ pub(crate) struct ProbeArgs {
     /// Where
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub(crate) dir: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct InsideArgs {
+    /// The command
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    pub(crate) command: Vec<String>,
 }
 
 /// The measured calls, and two whole workloads made of calls.

@@ -4,8 +4,8 @@
 //! `gait-bench gate` times the compiled policy alone, `gait-bench policy` what policies of several sizes take to get
 //! ready, `gait-bench evidence` what is done with evidence afterwards,
 //! `gait-bench regress` the judging of recorded sessions, and `gait-bench signal` the report over a thousand runs.
-//! `gait-bench probe` is the small program that `exec` measures
-//! system calls with; it is the same binary so that nothing else needs to be built.
+//! `gait-bench probe` and `gait-bench inside` are the small programs that `exec` measures system calls and workloads with;
+//! they are the same binary so that nothing else needs to be built.
 //!
 //! Timings depend on the host and on what else it does: a missed budget is printed, and fails the run only with
 //! `--check`.
@@ -18,6 +18,7 @@ mod error;
 mod evidence;
 mod exec;
 mod gate;
+mod inside;
 mod policy;
 mod probe;
 mod regress;
@@ -53,12 +54,15 @@ fn run(bench: Bench) -> Result<ExitCode, BenchError> {
         Bench::Policy(args) => deliver(&policy::measure(&args)?, &args.report),
         Bench::Signal(args) => deliver(&signal::measure(&args)?, &args.report),
         Bench::Regress(args) => deliver(&regress::measure(&args)?, &args.report),
-        Bench::Probe(args) => {
-            let line = probe::run(&args)?;
-            writeln!(std::io::stdout(), "{line}").map_err(|e| BenchError::io("stdout", e))?;
-            Ok(ExitCode::SUCCESS)
-        }
+        Bench::Inside(args) => say(&inside::run(&args)?),
+        Bench::Probe(args) => say(&probe::run(&args)?),
     }
+}
+
+/// Prints the line of a program that is measured.
+fn say(line: &str) -> Result<ExitCode, BenchError> {
+    writeln!(std::io::stdout(), "{line}").map_err(|e| BenchError::io("stdout", e))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Prints the report; the exit code says whether a run failed, and with `--check` whether a budget was missed.

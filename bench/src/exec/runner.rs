@@ -8,9 +8,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
+use serde::de::DeserializeOwned;
 
 use crate::args::{ExecArgs, ProbeKind};
 use crate::error::BenchError;
+use crate::inside::Inside;
 use crate::probe::Outcome;
 use crate::report::number;
 use crate::stats::Spread;
@@ -35,9 +37,19 @@ pub(crate) struct Run {
 impl Run {
     /// Reads the last line of a probe.
     pub(crate) fn outcome(&self) -> Result<Outcome, BenchError> {
+        self.last_line()
+    }
+
+    /// Reads the last line of a workload that was run by [`Runner::inside`].
+    pub(crate) fn inside(&self) -> Result<Inside, BenchError> {
+        self.last_line()
+    }
+
+    fn last_line<T: DeserializeOwned>(&self) -> Result<T, BenchError> {
         let text = String::from_utf8_lossy(&self.stdout);
         let line = text.lines().last().unwrap_or_default();
-        serde_json::from_str(line).map_err(|e| BenchError::json(format!("probe said {line:?}"), e))
+        serde_json::from_str(line)
+            .map_err(|e| BenchError::json(format!("the measured program said {line:?}"), e))
     }
 }
 
@@ -73,6 +85,12 @@ impl Runner {
         let n = n.to_string();
         let tail = ["probe", kind.name(), "--n", &n].map(OsString::from);
         std::iter::once(self.own.clone().into_os_string()).chain(tail).collect()
+    }
+
+    /// Returns the command that runs a workload and takes its own times.
+    pub(crate) fn inside(&self, argv: &[OsString]) -> Vec<OsString> {
+        let head = [self.own.clone().into_os_string(), "inside".into(), "--".into()];
+        head.into_iter().chain(argv.iter().cloned()).collect()
     }
 
     /// Runs a command in `dir` to its end; a failing one is an error with what it said.

@@ -1,4 +1,4 @@
-//! Whole programs: wall time and processor time of both sides.
+//! Whole programs on both sides: from the start of the session to the end of sealing, and the workload alone in between.
 
 use std::ffi::OsString;
 use std::fs;
@@ -35,6 +35,17 @@ pub(crate) const ROWS: [Row; 7] = [
     Row { name: "http", units: 500, build: http },
 ];
 
+/// The times of a workload, in milliseconds.
+#[derive(Default)]
+struct Sides {
+    wall: Pairs,
+    /// Of the workload's processes and gait's.
+    cpu: Pairs,
+    /// The workload's own, from inside.
+    inside: Pairs,
+    own_cpu: Pairs,
+}
+
 impl Row {
     /// Returns the name of the number that this row reports.
     pub(crate) fn number(&self) -> String {
@@ -53,20 +64,26 @@ pub(crate) fn measure(
         "native ms [p25 to p75]",
         "gait exec ms [p25 to p75]",
         "ratio",
-        "ratio of CPU time",
+        "of all CPU time",
+        "without start and seal",
+        "of its own CPU time",
     ]);
     for row in ROWS.iter().filter(|row| args.wants(row.name)) {
         match gather(args, runner, work, row) {
-            Ok((wall, cpu)) => {
+            Ok(Sides { wall, cpu, inside, own_cpu }) => {
                 rows.push(vec![
                     row.name.to_owned(),
                     spread_cell(wall.native()),
                     spread_cell(wall.gait()),
                     number(wall.ratio()),
                     number(cpu.ratio()),
+                    number(inside.ratio()),
+                    number(own_cpu.ratio()),
                 ]);
                 report.numbers.insert(row.number(), wall.ratio());
-                report.numbers.insert(format!("exec.{}.cpu_ratio", row.name), cpu.ratio());
+                for (of, pairs) in [("cpu", &cpu), ("inside", &inside), ("own_cpu", &own_cpu)] {
+                    report.numbers.insert(format!("exec.{}.{of}_ratio", row.name), pairs.ratio());
+                }
             }
             Err(error) => report.failures.push(format!("{}: {error}", row.name)),
         }
@@ -75,20 +92,24 @@ pub(crate) fn measure(
     Ok(())
 }
 
-fn gather(args: &ExecArgs, runner: &Runner, work: &WorkDir, row: &Row) -> Result<(Pairs, Pairs), BenchError> {
+fn gather(args: &ExecArgs, runner: &Runner, work: &WorkDir, row: &Row) -> Result<Sides, BenchError> {
     let dir = work.make(&format!("workload-{}", row.name))?;
     let workload = (row.build)(&dir, args.scaled(row.units), runner)?;
     // Once unmeasured: caches are warm for both sides.
     runner.run(Side::Native, &dir, &workload.argv)?;
     clean(&dir, workload.leftovers)?;
-    let (mut wall, mut cpu) = (Pairs::default(), Pairs::default());
+    let mut found = Sides::default();
+    let argv = runner.inside(&workload.argv);
     for side in turns(args.rounds()) {
-        let run = runner.run(side, &dir, &workload.argv)?;
+        let run = runner.run(side, &dir, &argv)?;
         clean(&dir, workload.leftovers)?;
-        wall.push(side, run.wall.as_secs_f64() * 1e3);
-        cpu.push(side, run.cpu.as_secs_f64() * 1e3);
+        let inside = run.inside()?;
+        found.wall.push(side, run.wall.as_secs_f64() * 1e3);
+        found.cpu.push(side, run.cpu.as_secs_f64() * 1e3);
+        found.inside.push(side, inside.wall_ms);
+        found.own_cpu.push(side, inside.cpu_ms);
     }
-    Ok((wall, cpu))
+    Ok(found)
 }
 
 fn clean(dir: &Path, leftovers: &[&str]) -> Result<(), BenchError> {
