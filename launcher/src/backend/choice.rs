@@ -75,6 +75,7 @@ fn in_kernel(policy: &CompiledPolicy, hidden: &[Vec<u8>], run_id: &str) -> Resul
         what: format!("the policy cannot be lowered into the kernel: {error}"),
         remedy: "use --backend seccomp, which has no such limits".to_owned(),
     })?;
+    ebpf::look_up_names(&rules)?;
     let kernel = ebpf::connect(&rules, run_id)?;
     Ok(Choice::Ebpf { kernel, rules: Box::new(rules) })
 }

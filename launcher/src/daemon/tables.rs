@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use gait_ebpf::layout::{self, NO_EDGES, session_flags};
 
 use super::protocol::Shape;
-use crate::backend::ebpf::{NamedPath, Tables};
+use crate::backend::ebpf::{NAMED_MAX, NamedPath, Tables};
 use crate::sys::packets;
 
 /// Cells that one session may have: 32 MiB.
@@ -18,7 +18,7 @@ const CELLS_MAX: u32 = 1 << 22;
 /// Words that one session may have: 8 MiB.
 const WORDS_MAX: u32 = 1 << 20;
 /// Named places that one session may have.
-const PLACES_MAX: u32 = 4096;
+const PLACES_MAX: u32 = NAMED_MAX as u32;
 /// Bytes of a cell, and of a word.
 const CELL_BYTES: usize = 8;
 /// Bytes of a named place: device, state, inode, name, zero.

@@ -302,6 +302,17 @@ pub(crate) fn wait_traced() -> Result<Trace, Errno> {
     }
 }
 
+/// Raises the soft limit of `RLIMIT_NOFILE` so that this many can be open, as far as the hard limit admits.
+pub(crate) fn allow_open_files(most: usize) -> Result<(), Errno> {
+    let most = u64::try_from(most).unwrap_or(u64::MAX);
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a live `rlimit`.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    limit.rlim_cur = limit.rlim_cur.max(most).min(limit.rlim_max);
+    // SAFETY: a live `rlimit`.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }).map(drop)
+}
+
 /// Lowers `RLIMIT_NOFILE`, the soft and the hard limit; never raises them.
 pub(crate) fn limit_open_files(most: u64) -> Result<(), Errno> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

@@ -14,6 +14,7 @@ mod host;
 mod leftovers;
 mod load;
 mod local;
+mod named;
 mod objects;
 mod pins;
 mod record;
@@ -31,7 +32,6 @@ pub(crate) use shared::Shared;
 pub use crate::sys::bpf_ring::BpfRing;
 
 use std::collections::VecDeque;
-use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -55,17 +55,17 @@ use crate::exec::event::{Approval, Event};
 use crate::exec::status::Status;
 use crate::session_config::decide;
 use crate::sys::bpf::boot_ns;
-use crate::sys::fs::{self, At, OpenHow};
 use crate::sys::ring::Consumer;
 use crate::sys::{Errno, Named, SyscallError, process, ring};
 use hold::{Held, Holder, Question};
+pub(crate) use named::{NAMED_MAX, look_up_names};
 use objects::{Asker, Object};
 use record::{Deed, Record, Side};
 
 /// How long an answer to a held action can be used. The thread runs at once when its process is continued.
 const ANSWER: Duration = Duration::from_secs(10);
-/// How many literal names of rules are kept open, so that their inode numbers stay theirs.
-const NAMED_MAX: usize = 4096;
+/// Descriptors that a session needs besides.
+const OTHER_DESCRIPTORS: usize = 1024;
 
 /// Why the kernel side cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -309,7 +309,9 @@ impl Ebpf {
     }
 
     fn go_live(&self, root: u32) -> Result<Live, StartError> {
-        let (places, kept) = places(&self.rules);
+        // The workload has its own limit already.
+        process::allow_open_files(NAMED_MAX + OTHER_DESCRIPTORS).call("prlimit")?;
+        let (places, kept) = named::places(&self.rules, NAMED_MAX)?;
         let tables = Tables {
             cells: &self.rules.cells,
             words: &self.rules.words,
@@ -633,24 +635,6 @@ impl Drop for Ebpf {
             self.kernel.close();
         }
     }
-}
-
-/// Looks up what the rules name, without following a link: rules speak of resolved paths.
-fn places(rules: &Lowered) -> (Vec<NamedPath>, Vec<OwnedFd>) {
-    let (mut places, mut kept) = (Vec::new(), Vec::new());
-    let how = OpenHow {
-        flags: u64::from((libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC).cast_unsigned()),
-        mode: 0,
-        resolve: fs::NO_SYMLINKS,
-    };
-    for (name, literal) in (0..).zip(&rules.literals).take(NAMED_MAX) {
-        let Ok(path) = CString::new(literal.path.as_slice()) else { continue };
-        let Ok(fd) = fs::openat2(At::Cwd, &path, &how) else { continue };
-        let Ok((device, inode)) = identity_of(fd.as_fd()) else { continue };
-        places.push(NamedPath { device, inode, state: literal.state, name });
-        kept.push(fd);
-    }
-    (places, kept)
 }
 
 /// Nanoseconds since 1970 of a moment of `CLOCK_BOOTTIME`.

@@ -204,7 +204,7 @@ DEEDS = {
     "length": lambda: (Line().open(cells=CELLS + 1), Line().open(places=0)),
     "layout": lambda: Line().open(layout=99),
     "flags": lambda: Line().open(flags=64),
-    "many": lambda: (Line().open(cells=NONE), Line().open(words=NONE), Line().open(places=4097)),
+    "many": lambda: (Line().open(cells=NONE), Line().open(words=NONE), Line().open(places=16385)),
     "state": lambda: (Line().open(names=CELLS), Line().open(paths=NONE), Line().open(images=CELLS - 1)),
     "edges": lambda: (spoiled(0, cell(CELLS - 50, 0)), spoiled(107, cell(0, CELLS)), spoiled(201, cell(4, NONE))),
     "region": lambda: (spoiled(7, cell(2, 0)), spoiled(9, cell(1, 0)), Line().open(classes=0)),

@@ -74,7 +74,7 @@ fn tables_that_are_not_what_they_say_are_refused_by_name() {
             vec![
                 "refused: 4294967295 cells are more than the 4194304 that one session may have",
                 "refused: 4294967295 words are more than the 1048576 that one session may have",
-                "refused: 4097 places are more than the 4096 that one session may have",
+                "refused: 16385 places are more than the 16384 that one session may have",
             ],
         ),
         (
