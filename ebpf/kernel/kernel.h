@@ -112,6 +112,15 @@ struct dentry {
 	struct super_block *d_sb;
 };
 
+/* As `dentry` is from 6.14 on: the short name has another name. */
+union shortname_store {
+	unsigned char string[40];
+};
+
+struct dentry___since_6_14 {
+	union shortname_store d_shortname;
+};
+
 struct vfsmount {
 	struct dentry *mnt_root;
 };
