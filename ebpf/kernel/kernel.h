@@ -54,6 +54,7 @@ typedef unsigned int fmode_t;
 #define PF_EXITING 0x4
 #define PF_IO_WORKER 0x10
 
+#define AF_UNIX 1
 #define AF_INET 2
 #define AF_INET6 10
 
