@@ -60,26 +60,36 @@ int BPF_PROG(task_kill, struct task_struct *task, struct kernel_siginfo *info, i
 	return never(OPERATION_SIGNAL, GROUND_SIGNAL);
 }
 
-static __always_inline bool is_internet(struct socket *socket)
+/* What a socket's addresses stand for: of the internet, of a unix socket, or nothing that is kept here. */
+#define ELSEWHERE 0
+#define INTERNET 1
+#define LOCAL 2
+
+static __always_inline u32 reach_of(struct socket *socket)
 {
 	u16 family = BPF_CORE_READ(socket, sk, __sk_common.skc_family);
 
-	return family == AF_INET || family == AF_INET6;
+	if (family == AF_INET || family == AF_INET6)
+		return INTERNET;
+	return family == AF_UNIX ? LOCAL : ELSEWHERE;
 }
 
 SEC("lsm/socket_connect")
 int BPF_PROG(socket_connect, struct socket *socket, struct sockaddr *address, int length, int ret)
 {
+	u32 reach = reach_of(socket);
+
 	/* Without a family it takes a connection back. */
-	if (ret || !is_internet(socket) || !BPF_CORE_READ(address, sa_family))
+	if (ret || reach == ELSEWHERE || !BPF_CORE_READ(address, sa_family))
 		return ret;
-	return never(OPERATION_CONNECT, GROUND_CONNECT);
+	return reach == LOCAL ? never(OPERATION_UNIX_CONNECT, GROUND_UNIX) : never(OPERATION_CONNECT, GROUND_CONNECT);
 }
 
 SEC("lsm/socket_bind")
 int BPF_PROG(socket_bind, struct socket *socket, struct sockaddr *address, int length, int ret)
 {
-	if (ret || !is_internet(socket))
+	/* A unix socket is bound by making its name, which is judged. */
+	if (ret || reach_of(socket) != INTERNET)
 		return ret;
 	return never(OPERATION_LISTEN, GROUND_LISTEN);
 }
@@ -87,7 +97,12 @@ int BPF_PROG(socket_bind, struct socket *socket, struct sockaddr *address, int l
 SEC("lsm/socket_sendmsg")
 int BPF_PROG(socket_sendmsg, struct socket *socket, struct msghdr *message, int size, int ret)
 {
-	if (ret || !message->msg_name || !is_internet(socket))
+	u32 reach;
+
+	if (ret || !message->msg_name)
 		return ret;
-	return never(OPERATION_SEND, GROUND_CONNECT);
+	reach = reach_of(socket);
+	if (reach == ELSEWHERE)
+		return 0;
+	return reach == LOCAL ? never(OPERATION_UNIX_CONNECT, GROUND_UNIX) : never(OPERATION_SEND, GROUND_CONNECT);
 }

@@ -54,6 +54,7 @@ typedef unsigned int fmode_t;
 #define PF_EXITING 0x4
 #define PF_IO_WORKER 0x10
 
+#define AF_UNIX 1
 #define AF_INET 2
 #define AF_INET6 10
 
@@ -110,6 +111,15 @@ struct dentry {
 	struct inode *d_inode;
 	unsigned char d_iname[32];
 	struct super_block *d_sb;
+};
+
+/* As `dentry` is from 6.14 on: the short name has another name. */
+union shortname_store {
+	unsigned char string[40];
+};
+
+struct dentry___since_6_14 {
+	union shortname_store d_shortname;
 };
 
 struct vfsmount {

@@ -162,12 +162,16 @@ __noinline int take(struct member *m, u32 hidden)
 	return 0;
 }
 
-/* Where a dentry keeps a short name. The offset is a number that is added, since the array's length differs between
- * kernels. */
+/* Where a dentry keeps a short name. The offset is a number that is added, since the array's name and length differ
+ * between kernels. */
 static __always_inline u64 *inline_name(struct dentry *d)
 {
-	u64 offset = bpf_core_field_offset(struct dentry, d_iname);
+	u64 offset;
 
+	if (bpf_core_field_exists(struct dentry___since_6_14, d_shortname))
+		offset = bpf_core_field_offset(struct dentry___since_6_14, d_shortname);
+	else
+		offset = bpf_core_field_offset(struct dentry, d_iname);
 	/* Else the compiler makes it part of a load, whose size the loader would compare with the array's. */
 	asm volatile("" : "+r"(offset));
 	return (void *)d + offset;

@@ -10,14 +10,23 @@ lists_hours=12
 boot_modules=(virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_blk virtio_console)
 more_modules=(overlay loop fuse veth dummy br_netfilter bridge stp llc tun unix_diag inet_diag binfmt_misc)
 
-# apt with package lists of its own.
-debian_apt() { # debian_apt apt-get|apt-cache WORD…
-    local apt=$cache/apt program=$1
-    shift
+# Where a kernel's packages are: Debian 12 has 6.1 and 6.12; all others are looked for in what is built anew for Debian 13.
+suite_of() { # suite_of KERNEL
+    case $1 in
+        6.1 | 6.12) echo bookworm ;;
+        *) echo trixie-backports ;;
+    esac
+}
+
+# apt with package lists of its own, which are those of one suite.
+debian_apt() { # debian_apt SUITE apt-get|apt-cache WORD…
+    local suite=$1 apt=$cache/apt-$1 program=$2 security=''
+    shift 2
     mkdir -p "$apt"/{lists/partial,archives/partial}
+    [[ $suite == *-backports ]] || security="deb [signed-by=$debian_keyring] http://deb.debian.org/debian-security $suite-security main"
     cat >"$apt/sources.list" <<SOURCES
-deb [signed-by=$debian_keyring] http://deb.debian.org/debian bookworm main
-deb [signed-by=$debian_keyring] http://deb.debian.org/debian-security bookworm-security main
+deb [signed-by=$debian_keyring] http://deb.debian.org/debian $suite main
+$security
 SOURCES
     [[ -e $apt/status ]] || : >"$apt/status"
     "$program" -q -o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null \
@@ -28,71 +37,99 @@ SOURCES
         -o APT::Sandbox::User=root -o Acquire::Retries=2 "$@"
 }
 
-update_lists() {
-    debian_apt apt-get update >"$cache/apt.log" 2>&1 && touch "$cache/apt/updated"
+update_lists() { # update_lists SUITE
+    debian_apt "$1" apt-get update >"$cache/apt.log" 2>&1 && touch "$cache/apt-$1/updated"
 }
 
-lists_are_fresh() {
-    [[ -n $(find "$cache/apt/updated" -mmin "-$((lists_hours * 60))" 2>/dev/null) ]]
+lists_are_fresh() { # lists_are_fresh SUITE
+    [[ -n $(find "$cache/apt-$1/updated" -mmin "-$((lists_hours * 60))" 2>/dev/null) ]]
 }
 
 metapackage() {
     case $1 in
-        6.1) echo linux-image-cloud-amd64 ;;
-        *) echo "linux-image-$1-cloud-amd64" ;;
+        6.1 | backports) echo linux-image-cloud-amd64 ;;
+        6.12) echo linux-image-6.12-cloud-amd64 ;;
     esac
 }
 
-# Prints the package behind a metapackage, `name=version`.
-kernel_package() {
-    local name version
-    name=$(debian_apt apt-cache depends "$(metapackage "$1")" 2>/dev/null |
-        sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
-    [[ $name ]] || return 1
-    version=$(debian_apt apt-cache policy "$name" 2>/dev/null | sed -n 's/^ *Candidate: //p')
-    [[ $version && $version != '(none)' ]] && echo "$name=$version"
+# Names of the packages that one depends on.
+dependencies() { # dependencies SUITE PACKAGE
+    debian_apt "$1" apt-cache depends "$2" 2>/dev/null | sed -n 's/^ *Depends: \([^<].*\)/\1/p'
 }
 
-# Unpacks a kernel: vmlinuz, config, release, and a few modules, decompressed.
-fetch_kernel() { # fetch_kernel PACKAGE=VERSION DIRECTORY
-    local work release module
+# The package of the kernel itself: what its metapackage depends on, or the newest one that begins so.
+image_package() { # image_package KERNEL
+    local suite meta
+    suite=$(suite_of "$1") meta=$(metapackage "$1")
+    if [[ $meta ]]; then
+        dependencies "$suite" "$meta" | grep -m 1 '^linux-image-[0-9]'
+    else
+        debian_apt "$suite" apt-cache pkgnames "linux-image-$1." | grep -E -- '^linux-image-[0-9.]+[^-]*-cloud-amd64$' |
+            sort -V | tail -n 1
+    fi
+}
+
+# Prints the packages of a kernel, `name=version` of each: since 7.3 the file to boot and the modules have their own.
+kernel_packages() { # kernel_packages KERNEL
+    local suite image name version
+    suite=$(suite_of "$1")
+    image=$(image_package "$1") || return 1
+    [[ $image ]] || return 1
+    for name in "$image" $(dependencies "$suite" "$image" | grep -E '^linux-(binary|modules)-'); do
+        version=$(debian_apt "$suite" apt-cache policy "$name" 2>/dev/null | sed -n 's/^ *Candidate: //p')
+        [[ $version && $version != '(none)' ]] || return 1
+        echo "$name=$version"
+    done
+}
+
+# Unpacks a kernel: vmlinuz, release, and a few modules, decompressed.
+fetch_kernel() { # fetch_kernel SUITE DIRECTORY PACKAGE=VERSION…
+    local work release module package suite=$1 directory=$2
+    shift 2
     work=$(mktemp -d "$cache/kernel.XXXXXX")
-    (cd "$work" && debian_apt apt-get download "$1" >"$cache/apt.log" 2>&1) || {
+    (cd "$work" && debian_apt "$suite" apt-get download "$@" >"$cache/apt.log" 2>&1) || {
         rm -rf "$work"
         return 1
     }
-    dpkg-deb -x "$work"/*.deb "$work/tree"
-    release=$(basename "$work"/tree/boot/vmlinuz-*)
-    release=${release#vmlinuz-}
+    for package in "$work"/*.deb; do dpkg-deb -x "$package" "$work/tree"; done
+    # In the package that only has it, the file to boot lies with the modules.
+    release=$(find "$work/tree" -name 'vmlinuz*' -printf '%h/%f\n' | head -n 1)
+    [[ $release ]] || {
+        rm -rf "$work"
+        return 1
+    }
     mkdir -p "$work/kernel/modules"
-    cp "$work/tree/boot/vmlinuz-$release" "$work/kernel/vmlinuz"
-    cp "$work/tree/boot/config-$release" "$work/kernel/config"
+    cp "$release" "$work/kernel/vmlinuz"
+    release=$(basename "$(find "$work/tree" -path '*/modules/*' -mindepth 1 -maxdepth 4 -type d -name '[0-9]*' | head -n 1)")
     for module in "${boot_modules[@]}" "${more_modules[@]}"; do
         # What is not there is part of the kernel itself, or the kernel has none.
         find "$work/tree" \( -name "$module.ko" -o -name "$module.ko.xz" \) -exec cp -t "$work/kernel/modules" {} +
     done
     find "$work/kernel/modules" -name '*.xz' -exec xz -d {} +
     echo "$release" >"$work/kernel/release"
-    rm -rf "$2"
-    mv "$work/kernel" "$2"
+    rm -rf "$directory"
+    mv "$work/kernel" "$directory"
     rm -rf "$work"
 }
 
-prepare_kernel() { # prepare_kernel VERSION: keeps $cache/kernel-VERSION a link to the newest one
-    local found directory link=$cache/kernel-$1 started=$EPOCHREALTIME
-    lists_are_fresh || update_lists || say "Debian's package lists cannot be fetched now (see $cache/apt.log)"
-    found=$(kernel_package "$1") || found=''
-    if [[ -z $found ]]; then
-        [[ -e $link/vmlinuz ]] || fail "no kernel: Debian has no $(metapackage "$1"), or it cannot be reached (see $cache/apt.log)"
+prepare_kernel() { # prepare_kernel KERNEL: keeps $cache/kernel-KERNEL a link to the newest one
+    local found=() directory link=$cache/kernel-$1 suite started=$EPOCHREALTIME
+    suite=$(suite_of "$1")
+    lists_are_fresh "$suite" || update_lists "$suite" || say "Debian's package lists cannot be fetched now (see $cache/apt.log)"
+    mapfile -t found < <(kernel_packages "$1")
+    if ((${#found[@]} == 0)); then
+        [[ -e $link/vmlinuz ]] || fail "no kernel: Debian's $suite has no cloud kernel for $1, or it cannot be reached (see $cache/apt.log)"
         say "using the kernel that was fetched before: $(<"$link/release")"
         return
     fi
-    directory=$cache/${found//[=:]/_}
+    directory=$cache/${found[0]//[=:]/_}
     if [[ ! -e $directory/release ]]; then
-        fetch_kernel "$found" "$directory" || { update_lists && found=$(kernel_package "$1") &&
-            directory=$cache/${found//[=:]/_} && fetch_kernel "$found" "$directory"; } ||
-            fail "$found cannot be fetched (see $cache/apt.log)"
-        say "fetched $found in $(since "$started")"
+        # Old lists name packages that the archive has dropped.
+        fetch_kernel "$suite" "$directory" "${found[@]}" || {
+            update_lists "$suite" && mapfile -t found < <(kernel_packages "$1") && ((${#found[@]})) &&
+                directory=$cache/${found[0]//[=:]/_} && fetch_kernel "$suite" "$directory" "${found[@]}"
+        } || fail "${found[*]} cannot be fetched (see $cache/apt.log)"
+        say "fetched ${found[0]} in $(since "$started")"
     fi
     ln -sfn "$directory" "$link"
 }

@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::os::fd::{AsRawFd as _, FromRawFd as _};
 
 use gait::kernel_programs::{BpfRing, Programs, SessionHandle, Tables};
-use gait_ebpf::layout::{Event, event_kind};
+use gait_ebpf::layout::{Event, Grant, event_kind};
 
 use super::tables::Policy;
 
@@ -150,6 +150,39 @@ pub(crate) fn run(
     let tree = start(programs, policy, act);
     tree.go();
     tree.end(programs)
+}
+
+/// Lets a tree go and answers what it asks, until it has said its results. Returns what was told meanwhile.
+pub(crate) fn answer(
+    programs: &mut Programs,
+    tree: &mut Tree,
+    mut verdict: impl FnMut(&Told) -> u8,
+) -> Vec<Told> {
+    tree.go();
+    let mut all = Vec::new();
+    while !tree.is_done() {
+        for told in drain(&mut tree.ring) {
+            if told.event.kind == event_kind::HOLD {
+                let grant = Grant {
+                    object: told.event.object,
+                    second: told.event.second,
+                    until: 0,
+                    operations: told.event.operations,
+                    verdict: u32::from(verdict(&told)),
+                };
+                let minute = std::time::Duration::from_secs(60);
+                programs.grant(&tree.session, told.event.tid, grant, minute).unwrap();
+                let stat = format!("/proc/{}/stat", told.event.tid);
+                while !std::fs::read_to_string(&stat).unwrap().contains(") T ") {
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
+                // SAFETY: a process of this test.
+                unsafe { libc::kill(told.event.tgid.cast_signed(), libc::SIGCONT) };
+            }
+            all.push(told);
+        }
+    }
+    all
 }
 
 /// 0, or the negative errno.

@@ -29,6 +29,8 @@ pub struct LoadOptions {
     pub words: u32,
     /// Identities of all sessions.
     pub identities: u32,
+    /// Tasks under control, of all sessions.
+    pub members: u32,
     /// Bytes of each session's ring: a power of two.
     pub ring_bytes: u32,
     /// Name of a directory below [`layout::PIN_ROOT`], so that enforcement outlives this process.
@@ -41,6 +43,7 @@ impl Default for LoadOptions {
             cells: 1 << 20,
             words: 1 << 16,
             identities: 1 << 16,
+            members: layout::MAX_MEMBERS,
             ring_bytes: layout::RING_BYTES,
             pin: None,
         }
@@ -83,6 +86,7 @@ impl Programs {
             .map_max_entries(layout::CELLS, options.cells)
             .map_max_entries(layout::WORDS, options.words)
             .map_max_entries(layout::IDENTITIES, options.identities)
+            .map_max_entries(layout::MEMBERS, options.members)
             .load(gait_ebpf::OBJECT)
             .map_err(|error| object(&error))?;
         let names: Vec<String> = ebpf.programs().map(|(name, _)| name.to_owned()).collect();
