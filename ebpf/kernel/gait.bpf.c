@@ -21,6 +21,7 @@ static __always_inline void tell_empty(u32 session);
 #include "members.h"
 #include "tables.h"
 #include "walk.h"
+#include "identify.h"
 #include "events.h"
 #include "fs.h"
 #include "exec.h"

@@ -21,6 +21,7 @@ typedef unsigned int fmode_t;
 #define EPERM 1
 #define EAGAIN 11
 #define EACCES 13
+#define EEXIST 17
 /* include/linux/errno.h: the call is made again, whatever the handler of the signal says. */
 #define ERESTARTNOINTR 513
 #define SIGSTOP 19
@@ -215,6 +216,12 @@ struct msghdr {
 
 struct bpf_iter__task {
 	struct task_struct *task;
+};
+
+struct bpf_iter__task_file {
+	struct task_struct *task;
+	u32 fd;
+	struct file *file;
 };
 
 #pragma clang attribute pop

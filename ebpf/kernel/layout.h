@@ -3,7 +3,7 @@
  * GAIT_BLESS=1 cargo test -p gait-ebpf --test layout */
 #pragma once
 
-#define VERSION 1
+#define VERSION 2
 #define MAX_SESSIONS 64
 #define MAX_MEMBERS 65536
 #define MAX_DEPTH 64
@@ -78,12 +78,12 @@ _Static_assert(__builtin_offsetof(struct edge, next) == 4, "place of edge.next")
 
 struct identity_key {
 	u32 session;
-	u32 device;
+	u32 zero;
 	u64 inode;
 };
 _Static_assert(sizeof(struct identity_key) == 16, "size of identity_key");
 _Static_assert(__builtin_offsetof(struct identity_key, session) == 0, "place of identity_key.session");
-_Static_assert(__builtin_offsetof(struct identity_key, device) == 4, "place of identity_key.device");
+_Static_assert(__builtin_offsetof(struct identity_key, zero) == 4, "place of identity_key.zero");
 _Static_assert(__builtin_offsetof(struct identity_key, inode) == 8, "place of identity_key.inode");
 
 struct identity {
@@ -165,6 +165,18 @@ _Static_assert(__builtin_offsetof(struct seed, pid) == 0, "place of seed.pid");
 _Static_assert(__builtin_offsetof(struct seed, session) == 4, "place of seed.session");
 _Static_assert(__builtin_offsetof(struct seed, placed) == 8, "place of seed.placed");
 _Static_assert(__builtin_offsetof(struct seed, image_class) == 12, "place of seed.image_class");
+
+struct naming {
+	u32 process;
+	u32 session;
+	u32 found;
+	u32 refused;
+};
+_Static_assert(sizeof(struct naming) == 16, "size of naming");
+_Static_assert(__builtin_offsetof(struct naming, process) == 0, "place of naming.process");
+_Static_assert(__builtin_offsetof(struct naming, session) == 4, "place of naming.session");
+_Static_assert(__builtin_offsetof(struct naming, found) == 8, "place of naming.found");
+_Static_assert(__builtin_offsetof(struct naming, refused) == 12, "place of naming.refused");
 #define EVENT_KIND_ACTION 1
 #define EVENT_KIND_HOLD 2
 #define EVENT_KIND_IMAGE 3
@@ -264,7 +276,7 @@ struct walk {
 	u32 cell_count;
 	u32 names;
 	u32 session_flags;
-	u32 device;
+	u32 zero;
 	u32 count;
 	u32 bytes;
 	u32 visible;
@@ -288,7 +300,7 @@ _Static_assert(__builtin_offsetof(struct walk, cells) == 68, "place of walk.cell
 _Static_assert(__builtin_offsetof(struct walk, cell_count) == 72, "place of walk.cell_count");
 _Static_assert(__builtin_offsetof(struct walk, names) == 76, "place of walk.names");
 _Static_assert(__builtin_offsetof(struct walk, session_flags) == 80, "place of walk.session_flags");
-_Static_assert(__builtin_offsetof(struct walk, device) == 84, "place of walk.device");
+_Static_assert(__builtin_offsetof(struct walk, zero) == 84, "place of walk.zero");
 _Static_assert(__builtin_offsetof(struct walk, count) == 88, "place of walk.count");
 _Static_assert(__builtin_offsetof(struct walk, bytes) == 92, "place of walk.bytes");
 _Static_assert(__builtin_offsetof(struct walk, visible) == 96, "place of walk.visible");

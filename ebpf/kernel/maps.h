@@ -27,6 +27,9 @@ ARRAY_OF(counters, struct counters, MAX_SESSIONS);
 ARRAY_OF(seed, struct seed, 1);
 /* Stays zero: what a new member begins with. */
 ARRAY_OF(blank, struct member, 1);
+ARRAY_OF(naming, struct naming, 1);
+/* By descriptor, for the time of one pass over them. */
+HASH_OF(named, u32, struct identity, 1 << 14);
 HASH_OF(identities, struct identity_key, struct identity, 1 << 16);
 HASH_OF(grants, struct grant_key, struct grant, 4096);
 

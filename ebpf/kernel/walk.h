@@ -85,7 +85,6 @@ __noinline int look_up(struct member *m, u64 inode, u32 depth)
 		return 0;
 	w = &m->walk;
 	key.session = m->session;
-	key.device = w->device;
 	key.inode = inode;
 	found = bpf_map_lookup_elem(&identities, &key);
 	if (!found)
@@ -97,13 +96,17 @@ __noinline int look_up(struct member *m, u64 inode, u32 depth)
 	return 0;
 }
 
+static __always_inline u32 filter_bit(u64 inode)
+{
+	_Static_assert(FILTER_BITS == 1 << 20, "the shift below");
+	return inode * MIX >> (64 - 20);
+}
+
 static __always_inline void look(struct member *m, u64 inode, u32 depth)
 {
-	u64 mixed = (inode + ((u64)m->walk.device << 32)) * MIX;
-	u32 bit = mixed >> (64 - 20), index = bit >> 6;
+	u32 bit = filter_bit(inode), index = bit >> 6;
 	u64 *bits;
 
-	_Static_assert(FILTER_BITS == 1 << 20, "the shift above");
 	if (m->walk.found)
 		return;
 	bits = bpf_map_lookup_elem(&filter, &index);
@@ -283,7 +286,7 @@ static __always_inline void look_at(struct member *m, u64 dentry, u32 depth)
 	struct inode *inode = BPF_CORE_READ(d, d_inode);
 
 	if (inode && !m->walk.found)
-		look(m, BPF_CORE_READ(inode, i_ino), depth);
+		look(m, (u64)inode, depth);
 }
 
 /* What one turn of a climb says. */
@@ -319,7 +322,6 @@ __noinline int climb_turn(struct member *m, u64 root_dentry, u64 root_mount)
 			return STRANDED;
 		w->dentry = (u64)point;
 		w->mount = (u64)next + bpf_core_field_offset(struct mount, mnt);
-		w->device = BPF_CORE_READ(point, d_sb, s_dev);
 		look_at(m, w->dentry, w->count);
 		return ON;
 	}
@@ -370,7 +372,6 @@ __noinline int hidden_turn(struct member *m, u32 depth)
 __noinline int climb_hidden(struct member *m, u64 dentry, u32 depth)
 {
 	struct walk *w;
-	struct dentry *d = (void *)dentry;
 	u32 i, before;
 	int result;
 
@@ -379,7 +380,6 @@ __noinline int climb_hidden(struct member *m, u64 dentry, u32 depth)
 	w = &m->walk;
 	before = w->bytes;
 	w->dentry = dentry;
-	w->device = BPF_CORE_READ(d, d_sb, s_dev);
 	w->found = 0;
 	w->hidden = 0;
 	for (i = 0; i <= MAX_DEPTH; i++) {
@@ -476,7 +476,10 @@ static long climb_on(u32 turn, struct climb *c)
 	struct member *m = c->m;
 	struct dentry *d = c->d, *up = d->d_parent;
 
-	look(m, d->d_inode->i_ino, m->walk.count);
+	/* Its address is a number to the verifier once it went through memory. */
+	m->walk.dentry = (u64)d->d_inode;
+	forget();
+	look(m, m->walk.dentry, m->walk.count);
 	if (d == c->top) {
 		m->walk.dentry = (u64)d;
 		m->walk.mount = up == d ? AT_WHOLE : AT_PART;
@@ -504,7 +507,6 @@ static __always_inline void climb(struct member *m, struct dentry *d, struct vfs
 	struct climb c = { .m = m, .d = d, .top = mount == root_mount ? root : mount->mnt_root };
 
 	c.odd = odd_file_system(m, d, sb->s_magic);
-	w->device = sb->s_dev;
 	w->mount = NOT_YET;
 	bpf_loop(MAX_DEPTH + 1, climb_on, &c, 0);
 	if (w->reason)
@@ -531,7 +533,6 @@ static __always_inline void climb_entry(struct member *m, struct dentry *d, stru
 {
 	struct walk *w = &m->walk;
 
-	w->device = parent->d_sb->s_dev;
 	w->dentry = number(d);
 	look_at(m, w->dentry, 0);
 	if (take(m, 0))

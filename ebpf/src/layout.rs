@@ -27,7 +27,7 @@
 //!
 //! ## Identity
 //!
-//! [`IDENTITIES`] says of directories and files that rules name, by device and inode, in which state of the path
+//! [`IDENTITIES`] says of directories and files that rules name, by their inode in memory, in which state of the path
 //! automaton the path *that the rule names* ends. Where an object lies below one of them by another path (it was moved,
 //! or another mount shows it), it is judged by both and the stricter verdict holds. The strictness order of verdicts is
 //! allow, hold, block. Only the nearest one counts, and where it says the same as the path nothing is told of it.
@@ -36,9 +36,14 @@
 //! the mount that are not in the object's path: the *hidden* names, which the event tells besides.
 //!
 //! [`FILTER`] stands before the table: a bit for each identity, at [`filter_bit`]. Where the bit is not set there is none.
+//!
+//! User space opens what rules name and keeps it open; [`IDENTIFY_PROGRAM`] finds the inodes behind the descriptors. An
+//! inode is known by its address, since numbers of devices and inodes are not unique where a file system has subvolumes,
+//! and are not what stat(2) says where it has layers. The address stays the inode's own for as long as a descriptor is
+//! open; one that was closed too early can only make a session of its own user stricter.
 
 /// Version of everything on this page; stands in the object and in the pinned map of sessions.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Where programs and maps are pinned: one directory per session or daemon below it, mode 0700.
 pub const PIN_ROOT: &str = "/sys/fs/bpf/gait";
@@ -80,6 +85,12 @@ pub const FILTER: &str = "filter";
 pub const SEED: &str = "seed";
 /// Name of the program (an iterator over tasks) that does what [`SEED`] asks.
 pub const SEED_PROGRAM: &str = "seed_member";
+/// Name of the map by which descriptors are named: hash from a descriptor's number to its [`Identity`].
+pub const NAMED: &str = "named";
+/// Name of the map that says whose descriptors those are: array of one [`Naming`].
+pub const NAMING: &str = "naming";
+/// Name of the program that fills [`IDENTITIES`]; it runs once for each file that the process has open.
+pub const IDENTIFY_PROGRAM: &str = "identify";
 /// Name of the map of sessions: array of [`Session`]; session 0 is never used.
 pub const SESSIONS: &str = "sessions";
 /// Name of the map of the tasks under control: hash from the address of the kernel's task to [`Member`].
@@ -200,14 +211,14 @@ pub struct Edge {
 }
 
 /// A directory or file that a rule names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[repr(C)]
 pub struct IdentityKey {
     /// Number of the session.
     pub session: u32,
-    /// The kernel's own device number, `s_dev`.
-    pub device: u32,
-    /// The inode's number.
+    /// Zero.
+    pub zero: u32,
+    /// Address of the inode.
     pub inode: u64,
 }
 
@@ -297,8 +308,8 @@ pub struct Counters {
 
 /// Returns the bit of [`FILTER`] that stands for an identity.
 #[must_use]
-pub const fn filter_bit(device: u32, inode: u64) -> u32 {
-    let mixed = inode.wrapping_add((device as u64).wrapping_shl(32)).wrapping_mul(MIX);
+pub const fn filter_bit(inode: u64) -> u32 {
+    let mixed = inode.wrapping_mul(MIX);
     (mixed >> (64 - FILTER_BITS.trailing_zeros())) as u32
 }
 
@@ -317,6 +328,20 @@ pub struct Seed {
     pub placed: u32,
     /// Class of the image that it runs now, or [`UNKNOWN_IMAGE`].
     pub image_class: u32,
+}
+
+/// Whose descriptors become identities, and what came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Naming {
+    /// The process, in the first namespace of pids.
+    pub process: u32,
+    /// Number of the session.
+    pub session: u32,
+    /// Descriptors whose inode is an identity now. Several may have one inode; then the first stands.
+    pub found: u32,
+    /// Identities for which there was no room.
+    pub refused: u32,
 }
 
 /// Kinds of events.
@@ -474,8 +499,8 @@ pub struct Walk {
     pub names: u32,
     /// As in [`Session`].
     pub session_flags: u32,
-    /// Of the file system that the climb is in.
-    pub device: u32,
+    /// Zero.
+    pub zero: u32,
     /// Components so far.
     pub count: u32,
     /// Bytes of names so far, both paths.

@@ -36,16 +36,17 @@ const STRUCTS: &[Struct] = structs! {
     State { base, fallback }
     Accept { value, zero }
     Edge { check, next }
-    IdentityKey { session, device, inode }
+    IdentityKey { session, zero, inode }
     Identity { state, name }
     Session { cells, cell_count, names, paths, images, words, word_count, image_classes, flags }
     GrantKey { session, tid }
     Grant { object, second, until, operations, verdict }
     Counters { lost, forks_refused, members, images }
     Seed { pid, session, placed, image_class }
+    Naming { process, session, found, refused }
     Memo { low, high, class, zero }
     Walk {
-        dentry, mount, partial, partial_depth, partials, cells, cell_count, names, session_flags, device, count, bytes,
+        dentry, mount, partial, partial_depth, partials, cells, cell_count, names, session_flags, zero, count, bytes,
         visible, hidden, least, reason, found, state, name, depth, process, odd
     }
     Member { session, image, image_class, zero, truncating, walk, classes, hidden, memo, event, bytes }

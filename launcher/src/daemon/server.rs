@@ -179,7 +179,7 @@ impl Connection {
         // First the share, then the memory.
         let share = self.registry.share(self.peer.credentials.uid, bytes)?;
         let tables = tables::Owned::read(shape, bytes, file).map_err(wrong)?;
-        let New { session, ring, ring_bytes } = self.owner.open(&tables.tables())?;
+        let New { session, ring, ring_bytes } = self.owner.open(&tables.tables(self.peer.credentials.pid))?;
         self.state = State::Opened(session, share);
         notify::say(&format!("session {session} opened by {}", self.name()));
         Ok((ring_bytes, ring))

@@ -21,8 +21,8 @@ const WORDS_MAX: u32 = 1 << 20;
 const PLACES_MAX: u32 = NAMED_MAX as u32;
 /// Bytes of a cell, and of a word.
 const CELL_BYTES: usize = 8;
-/// Bytes of a named place: device, state, inode, name, zero.
-const PLACE_BYTES: usize = 24;
+/// Bytes of a named place: descriptor, state, name.
+const PLACE_BYTES: usize = 12;
 /// The last byte that is classified.
 const LAST_BYTE: u32 = 0x7f;
 /// What a guard may ask for; that the session lives is the daemon's to say.
@@ -107,11 +107,9 @@ pub(crate) fn send(tables: &Tables<'_>) -> std::io::Result<(Shape, OwnedFd)> {
     let mut bytes = Vec::with_capacity(length);
     bytes.extend(tables.cells.iter().chain(tables.words).flat_map(|cell| cell.to_le_bytes()));
     for place in tables.identities {
-        bytes.extend_from_slice(&place.device.to_le_bytes());
+        bytes.extend_from_slice(&place.descriptor.to_le_bytes());
         bytes.extend_from_slice(&place.state.to_le_bytes());
-        bytes.extend_from_slice(&place.inode.to_le_bytes());
         bytes.extend_from_slice(&place.name.to_le_bytes());
-        bytes.extend_from_slice(&0u32.to_le_bytes());
     }
     let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
     let shape = Shape {
@@ -187,8 +185,8 @@ impl Owned {
         Ok(self)
     }
 
-    /// Returns them as the programs' owner takes them.
-    pub(crate) fn tables(&self) -> Tables<'_> {
+    /// Returns them as the programs' owner takes them. `holder` has the named places open: the process that sent the tables.
+    pub(crate) fn tables(&self, holder: u32) -> Tables<'_> {
         Tables {
             cells: &self.cells,
             words: &self.words,
@@ -198,18 +196,17 @@ impl Owned {
             image_classes: self.shape.image_classes,
             flags: self.shape.flags,
             identities: &self.places,
+            holder,
         }
     }
 }
 
 fn place(bytes: &[u8]) -> Option<NamedPath> {
-    let (device, rest) = bytes.split_first_chunk()?;
+    let (descriptor, rest) = bytes.split_first_chunk()?;
     let (state, rest) = rest.split_first_chunk()?;
-    let (inode, rest) = rest.split_first_chunk()?;
-    let (name, zero) = rest.split_first_chunk()?;
-    (zero == [0; 4]).then_some(NamedPath {
-        device: u32::from_le_bytes(*device),
-        inode: u64::from_le_bytes(*inode),
+    let (name, rest) = rest.split_first_chunk()?;
+    rest.is_empty().then_some(NamedPath {
+        descriptor: u32::from_le_bytes(*descriptor),
         state: u32::from_le_bytes(*state),
         name: u32::from_le_bytes(*name),
     })
@@ -312,9 +309,10 @@ mod tests {
             let rules = policy.lower(&[b"/home/user/.key".to_vec()], LowerOptions::default()).unwrap();
             let literals = (0..).zip(&rules.literals);
             let identities: Vec<NamedPath> = literals
-                .map(|(name, literal)| NamedPath { device: 7, inode: 9, state: literal.state, name })
+                .map(|(name, literal)| NamedPath { descriptor: 9, state: literal.state, name })
                 .collect();
             let tables = Tables {
+                holder: 7,
                 cells: &rules.cells,
                 words: &rules.words,
                 names: rules.names,
@@ -325,7 +323,8 @@ mod tests {
                 identities: &identities,
             };
             let arrived = through(&tables).unwrap_or_else(|error| panic!("{name}: {error}"));
-            let arrived = arrived.tables();
+            let arrived = arrived.tables(8);
+            assert_eq!(arrived.holder, 8, "whoever sent them, whatever they say");
             assert_eq!((arrived.cells, arrived.words), (tables.cells, tables.words), "{name}");
             assert_eq!(arrived.identities, tables.identities, "{name}");
             assert_eq!((arrived.flags, arrived.images), (tables.flags, tables.images), "{name}");
@@ -359,6 +358,7 @@ mod tests {
             }
             let words = [0; 4];
             let tables = Tables {
+                holder: 7,
                 cells: &cells,
                 words: &words,
                 names: 2 * dice(4),

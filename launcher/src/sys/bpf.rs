@@ -2,9 +2,11 @@
 //!
 //! Loading programs is aya's; maps are read and written here, since their values are the structs of `gait_ebpf::layout`.
 
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use gait_ebpf::layout::{Counters, Grant, GrantKey, Identity, IdentityKey, Seed, Session};
+use gait_ebpf::layout::{Counters, Grant, GrantKey, Identity, IdentityKey, Naming, Seed, Session};
 
 use super::{Errno, check_long};
 
@@ -15,10 +17,12 @@ const MAP_UPDATE_ELEM: i32 = 2;
 const MAP_DELETE_ELEM: i32 = 3;
 const MAP_GET_NEXT_KEY: i32 = 4;
 const MAP_UPDATE_BATCH: i32 = 26;
+const LINK_CREATE: i32 = 28;
+const ITER_CREATE: i32 = 33;
+/// `BPF_TRACE_ITER`.
+const TRACE_ITER: u32 = 28;
 /// `BPF_MAP_TYPE_RINGBUF`.
 const RINGBUF: u32 = 27;
-/// `BPF_NOEXIST`: only what is not there yet.
-pub(crate) const NEW: u64 = 1;
 
 /// Keys that are looked at at most.
 const KEYS_MAX: usize = 1 << 20;
@@ -47,6 +51,8 @@ unsafe impl Shared for Grant {}
 unsafe impl Shared for Counters {}
 // SAFETY: integers without padding (u32 × 4).
 unsafe impl Shared for Seed {}
+// SAFETY: integers without padding (u32 × 4).
+unsafe impl Shared for Naming {}
 
 /// `union bpf_attr`, as far as these commands use it.
 #[repr(C)]
@@ -85,6 +91,35 @@ struct Create {
     name: [u8; 16],
 }
 
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Link {
+    program: u32,
+    target: u32,
+    kind: u32,
+    flags: u32,
+    info: u64,
+    info_bytes: u32,
+    pad: u32,
+}
+
+/// `union bpf_iter_link_info`, its member `task`: which tasks an iterator visits. As long as the union was in Linux 6.1.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Visited {
+    thread: u32,
+    process: u32,
+    pidfd: u32,
+    pad: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Iteration {
+    link: u32,
+    flags: u32,
+}
+
 /// # Safety
 /// The addresses in `attribute` are what the command wants, and stay so for the call.
 unsafe fn bpf<T>(command: i32, attribute: &mut T) -> Result<i64, Errno> {
@@ -110,10 +145,7 @@ pub(crate) fn create_ring(bytes: u32) -> Result<OwnedFd, Errno> {
     name[..9].copy_from_slice(b"gait_ring");
     let mut attribute = Create { kind: RINGBUF, max_entries: bytes, name, ..Create::default() };
     // SAFETY: no addresses.
-    let fd = unsafe { bpf(MAP_CREATE, &mut attribute) }?;
-    let fd = RawFd::try_from(fd).map_err(|_error| Errno(libc::EBADF))?;
-    // SAFETY: a descriptor that the call just made; nothing else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    owned(unsafe { bpf(MAP_CREATE, &mut attribute) }?)
 }
 
 /// Reads one value.
@@ -145,20 +177,60 @@ pub(crate) fn look_up_bytes(map: BorrowedFd<'_>, key: &u64, value: &mut [u8]) ->
     unsafe { bpf(MAP_LOOKUP_ELEM, &mut attribute) }.map(drop)
 }
 
-/// Returns the keys of a hash whose keys are `u64`. What comes and goes meanwhile may be among them or not.
+/// Runs an iterator's program once for everything that one process has of what the iterator visits.
+///
+/// `bpf_iter(7)` is not written yet; Documentation/bpf/bpf_iterators.rst of the kernel is. The choice of a process is there
+/// since Linux 6.1 (commit f0d74c4da1f0).
+///
+/// # Errors
+/// `ESRCH` where there is no such process; what the kernel says of the program.
+pub(crate) fn visit(program: BorrowedFd<'_>, process: u32) -> Result<(), Errno> {
+    let info = Visited { process, ..Visited::default() };
+    let mut link = Link {
+        program: raw(program),
+        kind: TRACE_ITER,
+        info: address(&raw const info),
+        info_bytes: u32::try_from(size_of::<Visited>()).unwrap_or(0),
+        ..Link::default()
+    };
+    // SAFETY: `info` is as long as said and outlives the call.
+    let link = owned(unsafe { bpf(LINK_CREATE, &mut link) }?)?;
+    let mut iteration = Iteration { link: link.as_raw_fd().unsigned_abs(), flags: 0 };
+    // SAFETY: no addresses.
+    let iterator = owned(unsafe { bpf(ITER_CREATE, &mut iteration) }?)?;
+    let mut iterator = File::from(iterator);
+    let mut nothing = [0; 64];
+    // The programs write nothing; reading is what runs them.
+    loop {
+        match iterator.read(&mut nothing) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR)) => {}
+            Err(error) => return Err(Errno(error.raw_os_error().unwrap_or(libc::EIO))),
+        }
+    }
+}
+
+fn owned(fd: i64) -> Result<OwnedFd, Errno> {
+    let fd = RawFd::try_from(fd).map_err(|_error| Errno(libc::EBADF))?;
+    // SAFETY: a descriptor that the caller's call just made; nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Returns the keys of a hash. What comes and goes meanwhile may be among them or not.
 ///
 /// # Errors
 /// What the kernel says.
-pub(crate) fn keys(map: BorrowedFd<'_>) -> Result<Vec<u64>, Errno> {
-    let mut keys: Vec<u64> = Vec::new();
+pub(crate) fn keys<K: Shared + Default>(map: BorrowedFd<'_>) -> Result<Vec<K>, Errno> {
+    let mut keys: Vec<K> = Vec::new();
     // A hash whose keys go while it is walked begins anew; it has no more than this.
     while keys.len() < KEYS_MAX {
-        let mut next = 0u64;
-        let pointer: *mut u64 = &raw mut next;
-        let before = keys.last().map_or(0, |last| address::<u64>(last));
+        let mut next = K::default();
+        let pointer: *mut K = &raw mut next;
+        let before = keys.last().map_or(0, |last| address::<K>(last));
         let mut attribute =
             Element { map: raw(map), key: before, value: address(pointer), ..Element::default() };
-        // SAFETY: both are eight bytes, as the map's keys; no key asks for the first one.
+        // SAFETY: both have the size of the map's keys, which is what `gait_ebpf::layout` is for; no key asks for the first.
         match unsafe { bpf(MAP_GET_NEXT_KEY, &mut attribute) } {
             Ok(_) => keys.push(next),
             Err(Errno(libc::ENOENT)) => break,
@@ -171,14 +243,10 @@ pub(crate) fn keys(map: BorrowedFd<'_>) -> Result<Vec<u64>, Errno> {
 /// Writes one value.
 ///
 /// # Errors
-/// `E2BIG` where the map is full; `EEXIST` with [`NEW`].
-pub(crate) fn update<K: Shared, V: Shared>(
-    map: BorrowedFd<'_>,
-    key: &K,
-    value: &V,
-    flags: u64,
-) -> Result<(), Errno> {
-    let mut attribute = Element { map: raw(map), key: address(key), value: address(value), flags, pad: 0 };
+/// `E2BIG` where the map is full.
+pub(crate) fn update<K: Shared, V: Shared>(map: BorrowedFd<'_>, key: &K, value: &V) -> Result<(), Errno> {
+    let mut attribute =
+        Element { map: raw(map), key: address(key), value: address(value), ..Element::default() };
     // SAFETY: as in `look_up`.
     unsafe { bpf(MAP_UPDATE_ELEM, &mut attribute) }.map(drop)
 }

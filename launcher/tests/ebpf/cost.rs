@@ -1,10 +1,10 @@
 //! What an open costs. With `VMTEST_ICOUNT=1` the guest's nanoseconds are instructions.
 
 use std::fs;
-use std::os::fd::AsFd as _;
+use std::os::fd::AsRawFd as _;
 use std::time::Instant;
 
-use gait::kernel_programs::{LoadOptions, NamedPath, Programs, Tables, identity_of};
+use gait::kernel_programs::{LoadOptions, NamedPath, Programs, Tables};
 use gait_ebpf::layout::verdict;
 
 use super::tables::{Policy, every};
@@ -25,6 +25,15 @@ fn one(path: &str) -> i32 {
         best = best.min(started.elapsed().as_nanos() / u128::from(ROUNDS));
     }
     i32::try_from(best).unwrap()
+}
+
+/// So many files, open.
+fn others(count: usize) -> Vec<fs::File> {
+    let most = libc::rlimit { rlim_cur: 20_000, rlim_max: 20_000 };
+    // SAFETY: a live `rlimit`.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const most) }, 0);
+    fs::create_dir_all("/others").unwrap();
+    (0..count).map(|number| fs::File::create(format!("/others/{number}")).unwrap()).collect()
 }
 
 pub(crate) fn measure() {
@@ -61,10 +70,15 @@ pub(crate) fn measure() {
     }
     let policy = policy.done();
     let mut tables = policy.tables();
-    let (device, _) = identity_of(fs::File::open(paths[1]).unwrap().as_fd()).unwrap();
-    let identities: Vec<_> = (0..10_000u32)
-        .map(|name| NamedPath { device, inode: 1_000_000 + u64::from(name), state: tables.paths, name })
+    let kept = others(10_000);
+    let identities: Vec<_> = (0..)
+        .zip(&kept)
+        .map(|(name, file)| {
+            let descriptor = u32::try_from(file.as_raw_fd()).unwrap();
+            NamedPath { descriptor, state: tables.paths, name }
+        })
         .collect();
     tables.identities = &identities;
+    tables.holder = std::process::id();
     inside("inside, silent, 10000 rules", &tables);
 }

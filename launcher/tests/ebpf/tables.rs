@@ -1,9 +1,9 @@
 //! Tables made by hand: rules on whole components, with `*` as a component of its own.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
 
-use gait::kernel_programs::{NamedPath, Tables, identity_of};
+use gait::kernel_programs::{NamedPath, Tables};
 use gait_ebpf::layout::NO_EDGES;
 
 /// A word in which every operation has one verdict.
@@ -38,6 +38,8 @@ pub(crate) struct Policy {
     cells: Vec<u64>,
     starts: (u32, u32),
     identities: Vec<NamedPath>,
+    /// What the identities are of.
+    kept: Vec<std::fs::File>,
     pub(crate) flags: u32,
 }
 
@@ -55,6 +57,7 @@ impl Policy {
             cells: Vec::new(),
             starts: (0, 0),
             identities: Vec::new(),
+            kept: Vec::new(),
             flags: 0,
         };
         policy.names[1].fallback = DEAD;
@@ -139,10 +142,11 @@ impl Policy {
         let paths = lay_out(&self.paths, &mut cells);
         for (number, (path, _)) in self.prefixes.clone().iter().enumerate() {
             let Ok(file) = std::fs::File::open(path) else { continue };
-            let (device, inode) = identity_of(file.as_fd()).unwrap();
             let at = self.node(path);
             let name = u32::try_from(number).unwrap();
-            self.identities.push(NamedPath { device, inode, state: paths[at], name });
+            let descriptor = u32::try_from(file.as_raw_fd()).unwrap();
+            self.identities.push(NamedPath { descriptor, state: paths[at], name });
+            self.kept.push(file);
         }
         self.cells = cells;
         self.starts = (names[1], paths[0]);
@@ -160,6 +164,7 @@ impl Policy {
             image_classes: 1,
             flags: self.flags,
             identities: &self.identities,
+            holder: std::process::id(),
         }
     }
 }

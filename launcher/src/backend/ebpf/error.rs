@@ -104,6 +104,16 @@ pub enum LoadError {
         /// Which one.
         pid: u32,
     },
+    /// What rules name could not be made known by its identity.
+    #[error(
+        "of {wanted} files and directories that rules name {found} were found in the process that has them open"
+    )]
+    NotNamed {
+        /// How many are known.
+        found: u32,
+        /// How many were to be.
+        wanted: u32,
+    },
     /// Everything is attached, and yet an action went through that had to be blocked.
     #[error("the attached programs do not enforce: {reason}")]
     SelfTest {
@@ -136,7 +146,7 @@ impl LoadError {
             Self::Pin { .. } => "make sure that /sys/fs/bpf is writable for root",
             Self::Full { .. } => "end other sessions, or use a smaller policy",
             Self::Map { .. } => "raise the memory limit of this service or container",
-            Self::NotPlaced { .. } => "start the workload again",
+            Self::NotPlaced { .. } | Self::NotNamed { .. } => "start the workload again",
             Self::SelfTest { .. } => "use --backend seccomp; please report the kernel's version",
         }
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::Map;
 use aya::programs::links::FdLink;
-use aya::programs::{Iter, Lsm, Program, ProgramError};
+use aya::programs::{Lsm, Program, ProgramError};
 use aya::{Btf, BtfError, Ebpf, EbpfError, EbpfLoader};
 use gait_ebpf::layout;
 
@@ -170,10 +170,12 @@ impl Programs {
         Ok(data.fd().as_fd())
     }
 
-    pub(super) fn seeder(&mut self) -> Result<&mut Iter, LoadError> {
-        match self.ebpf.program_mut(layout::SEED_PROGRAM) {
-            Some(Program::Iter(iter)) => Ok(iter),
-            _ => Err(LoadError::Object { reason: format!("it has no program {}", layout::SEED_PROGRAM) }),
+    /// Returns a program that user space runs by reading.
+    pub(super) fn iterator(&self, name: &'static str) -> Result<BorrowedFd<'_>, LoadError> {
+        let none = || LoadError::Object { reason: format!("it has no program {name}") };
+        match self.ebpf.program(name) {
+            Some(Program::Iter(iter)) => iter.fd().map(AsFd::as_fd).map_err(|_not_loaded| none()),
+            _ => Err(none()),
         }
     }
 }
@@ -201,7 +203,10 @@ fn prepare(name: &str, program: &mut Program, btf: &Btf) -> Result<bool, LoadErr
             Err(ProgramError::Btf(BtfError::UnknownBtfTypeName { .. })) if name == ONLY_NEWER => Ok(false),
             Err(error) => Err(refused(name, &error)),
         },
-        Program::Iter(iter) => iter.load("task", btf).map(|()| false).map_err(|error| refused(name, &error)),
+        Program::Iter(iter) => {
+            let visits = if name == layout::IDENTIFY_PROGRAM { "task_file" } else { "task" };
+            iter.load(visits, btf).map(|()| false).map_err(|error| refused(name, &error))
+        }
         _ => Err(LoadError::Object { reason: format!("{name} is of a kind that is not known") }),
     }
 }

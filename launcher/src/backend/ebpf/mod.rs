@@ -26,7 +26,7 @@ pub use error::LoadError;
 pub(crate) use leftovers::{Leftover, clean_up};
 pub use load::{LoadOptions, Programs};
 pub use pins::remove_pins;
-pub use session::{NamedPath, SessionHandle, Tables, identity_of};
+pub use session::{NamedPath, SessionHandle, Tables};
 pub(crate) use shared::Shared;
 
 pub use crate::sys::bpf_ring::BpfRing;
@@ -321,6 +321,7 @@ impl Ebpf {
             image_classes: self.rules.image_classes,
             flags: self.flags(),
             identities: &places,
+            holder: process::pid(),
         };
         let ring = self.kernel.open(&tables)?;
         self.kernel.seed(root)?;

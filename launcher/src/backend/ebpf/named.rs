@@ -2,12 +2,12 @@
 //! round the rule.
 
 use std::ffi::{CString, OsStr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use gait_agent::policy::Lowered;
 
-use super::{NamedPath, Refused, identity_of};
+use super::{NamedPath, Refused};
 use crate::sys::fs::{self, At, OpenHow};
 
 /// How many of the files and directories that rules name may exist: each is kept open, so that its inode number stays
@@ -55,11 +55,11 @@ pub(super) fn places(rules: &Lowered, most: usize) -> Result<(Vec<NamedPath>, Ve
             // Nothing there has no identity, and neither has what this user cannot get at.
             Err(_) => continue,
         };
-        let Ok((device, inode)) = identity_of(fd.as_fd()) else { continue };
         if places.len() == most {
             return Err(too_many_names(most));
         }
-        places.push(NamedPath { device, inode, state: literal.state, name });
+        let descriptor = fd.as_raw_fd().unsigned_abs();
+        places.push(NamedPath { descriptor, state: literal.state, name });
         kept.push(fd);
     }
     Ok((places, kept))
@@ -96,7 +96,11 @@ mod tests {
             std::fs::create_dir(directory.path().join(at.to_string())).unwrap();
         }
         let (places, kept) = self::places(&rules, 3).unwrap();
-        let mut found: Vec<u64> = places.iter().map(|place| place.inode).collect();
+        let inode = |place: &NamedPath| {
+            let link = format!("/proc/self/fd/{}", place.descriptor);
+            std::fs::metadata(link).unwrap().ino()
+        };
+        let mut found: Vec<u64> = places.iter().map(inode).collect();
         let mut wanted: Vec<u64> = [97, 98, 99]
             .map(|at| std::fs::metadata(directory.path().join(at.to_string())).unwrap().ino())
             .to_vec();

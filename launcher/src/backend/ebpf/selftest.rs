@@ -16,6 +16,7 @@ const WORDS: [u64; 1] = [u64::MAX];
 
 pub(super) fn run(programs: &mut Programs) -> Result<(), LoadError> {
     let tables = Tables {
+        holder: 0,
         cells: &CELLS,
         words: &WORDS,
         names: 0,

@@ -1,28 +1,25 @@
 //! Sessions of the loaded programs: their tables, their ring, their members.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read as _};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use gait_ebpf::layout::{
-    self, Counters, Grant, GrantKey, Identity, IdentityKey, MAX_SESSIONS, Seed, Session, filter_bit,
+    self, Counters, Grant, GrantKey, Identity, IdentityKey, MAX_SESSIONS, Naming, Seed, Session, filter_bit,
     session_flags,
 };
 
 use super::error::LoadError;
-use super::load::{Programs, chain};
-use crate::sys::bpf::{self, NEW};
+use super::load::Programs;
+use crate::sys::Errno;
+use crate::sys::bpf;
 use crate::sys::bpf_ring::BpfRing;
-use crate::sys::{Errno, fs};
 
-/// A directory or file that rules name, as it is found on disk.
+/// A directory or file that rules name, and that is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NamedPath {
-    /// The kernel's device number; see [`identity_of`].
-    pub device: u32,
-    /// Its inode.
-    pub inode: u64,
+    /// A descriptor of it, in [`Tables::holder`].
+    pub descriptor: u32,
     /// State of the path automaton after its path.
     pub state: u32,
     /// Its number, for events.
@@ -48,6 +45,8 @@ pub struct Tables<'a> {
     pub flags: u32,
     /// What rules name.
     pub identities: &'a [NamedPath],
+    /// The process in which that is open, and stays open as long as the session lives.
+    pub holder: u32,
 }
 
 /// A session that exists in the kernel.
@@ -88,7 +87,6 @@ impl SessionHandle {
 pub(super) struct Rooms {
     cells: BTreeMap<u32, (u32, u32)>,
     words: BTreeMap<u32, (u32, u32)>,
-    identities: BTreeMap<u32, Vec<IdentityKey>>,
     sessions: BTreeSet<u32>,
 }
 
@@ -147,12 +145,12 @@ impl Programs {
         self.rooms.words.insert(number, (words, word_count));
         bpf::update_run(self.map(layout::CELLS)?, cells, tables.cells).map_err(used(layout::CELLS))?;
         bpf::update_run(self.map(layout::WORDS)?, words, tables.words).map_err(used(layout::WORDS))?;
-        self.identify(number, tables.identities)?;
-        bpf::update(self.map(layout::COUNTERS)?, &number, &Counters::default(), 0)
+        self.identify(number, tables)?;
+        bpf::update(self.map(layout::COUNTERS)?, &number, &Counters::default())
             .map_err(used(layout::COUNTERS))?;
         let ring = bpf::create_ring(self.options.ring_bytes).map_err(used(layout::RINGS))?;
         let descriptor = ring.as_raw_fd().unsigned_abs();
-        bpf::update(self.map(layout::RINGS)?, &number, &descriptor, 0).map_err(used(layout::RINGS))?;
+        bpf::update(self.map(layout::RINGS)?, &number, &descriptor).map_err(used(layout::RINGS))?;
         let session = Session {
             cells,
             cell_count,
@@ -165,28 +163,36 @@ impl Programs {
             flags: tables.flags | session_flags::LIVE,
         };
         // Last: with this the session exists.
-        bpf::update(self.map(layout::SESSIONS)?, &number, &session, 0).map_err(used(layout::SESSIONS))?;
+        bpf::update(self.map(layout::SESSIONS)?, &number, &session).map_err(used(layout::SESSIONS))?;
         Ok(SessionHandle { number, ring, ring_bytes: self.options.ring_bytes })
     }
 
-    /// The filter first, so that there is never an identity that it does not show.
-    fn identify(&mut self, number: u32, paths: &[NamedPath]) -> Result<(), LoadError> {
-        for path in paths {
-            let bit = filter_bit(path.device, path.inode);
-            let filter = self.map(layout::FILTER)?;
-            let (index, bit) = (bit / 64, bit % 64);
-            let before: u64 = bpf::look_up(filter, &index).map_err(used(layout::FILTER))?;
-            bpf::update(filter, &index, &(before | 1 << bit), 0).map_err(used(layout::FILTER))?;
-            let key = IdentityKey { session: number, device: path.device, inode: path.inode };
-            let value = Identity { state: path.state, name: path.name };
-            match bpf::update(self.map(layout::IDENTITIES)?, &key, &value, NEW) {
-                // Two names of one object: the first one stands.
-                Ok(()) | Err(Errno(libc::EEXIST)) => {}
-                Err(errno) => return Err(used(layout::IDENTITIES)(errno)),
-            }
-            self.rooms.identities.entry(number).or_default().push(key);
+    /// Makes what the holder has open for the session known by its inodes.
+    fn identify(&mut self, number: u32, tables: &Tables<'_>) -> Result<(), LoadError> {
+        let wanted = length(layout::NAMED, tables.identities.len())?;
+        if wanted == 0 {
+            return Ok(());
         }
-        Ok(())
+        let named = |place: &NamedPath| Identity { state: place.state, name: place.name };
+        for place in tables.identities {
+            bpf::update(self.map(layout::NAMED)?, &place.descriptor, &named(place))
+                .map_err(used(layout::NAMED))?;
+        }
+        let naming = Naming { process: tables.holder, session: number, found: 0, refused: 0 };
+        bpf::update(self.map(layout::NAMING)?, &0u32, &naming).map_err(used(layout::NAMING))?;
+        let visited = bpf::visit(self.iterator(layout::IDENTIFY_PROGRAM)?, tables.holder);
+        for place in tables.identities {
+            bpf::delete(self.map(layout::NAMED)?, &place.descriptor).unwrap_or_default();
+        }
+        visited.map_err(used(layout::NAMING))?;
+        let done: Naming = bpf::look_up(self.map(layout::NAMING)?, &0u32).map_err(used(layout::NAMING))?;
+        match done {
+            Naming { refused: 0, found, .. } if found == wanted => Ok(()),
+            Naming { refused: 0, found, .. } => Err(LoadError::NotNamed { found, wanted }),
+            Naming { refused, .. } => {
+                Err(LoadError::Full { map: layout::IDENTITIES, wanted: u64::from(refused) })
+            }
+        }
     }
 
     /// Ends a session. Members that are left may do nothing any more that is judged.
@@ -198,19 +204,13 @@ impl Programs {
     }
 
     fn clear(&mut self, number: u32) -> Result<(), LoadError> {
-        bpf::update(self.map(layout::SESSIONS)?, &number, &Session::default(), 0)
+        bpf::update(self.map(layout::SESSIONS)?, &number, &Session::default())
             .map_err(used(layout::SESSIONS))?;
         match bpf::delete(self.map(layout::RINGS)?, &number) {
             Ok(()) | Err(Errno(libc::ENOENT)) => {}
             Err(errno) => return Err(used(layout::RINGS)(errno)),
         }
-        for key in self.rooms.identities.remove(&number).unwrap_or_default() {
-            match bpf::delete(self.map(layout::IDENTITIES)?, &key) {
-                Ok(()) | Err(Errno(libc::ENOENT)) => {}
-                Err(errno) => return Err(used(layout::IDENTITIES)(errno)),
-            }
-        }
-        self.refilter()?;
+        self.forget_identities(number)?;
         self.rooms.cells.remove(&number);
         self.rooms.words.remove(&number);
         // A member that is left would become one of the next session of this number: then the number stays taken.
@@ -220,14 +220,28 @@ impl Programs {
         Ok(())
     }
 
-    /// Clears the bits that stand for nothing any more. Every write leaves the bits of what is there.
-    fn refilter(&self) -> Result<(), LoadError> {
+    /// Removes the session's identities, and clears the bits that stand for nothing any more. Every write leaves the bits of
+    /// what is there.
+    fn forget_identities(&self, number: u32) -> Result<(), LoadError> {
+        let map = self.map(layout::IDENTITIES)?;
         let mut wanted = vec![0u64; usize::try_from(layout::FILTER_BITS / 64).unwrap_or(0)];
-        for key in self.rooms.identities.values().flatten() {
-            let bit = filter_bit(key.device, key.inode);
+        let mut gone = false;
+        for key in bpf::keys::<IdentityKey>(map).map_err(used(layout::IDENTITIES))? {
+            if key.session == number {
+                gone = true;
+                match bpf::delete(map, &key) {
+                    Ok(()) | Err(Errno(libc::ENOENT)) => {}
+                    Err(errno) => return Err(used(layout::IDENTITIES)(errno)),
+                }
+                continue;
+            }
+            let bit = filter_bit(key.inode);
             if let Some(word) = usize::try_from(bit / 64).ok().and_then(|at| wanted.get_mut(at)) {
                 *word |= 1 << (bit % 64);
             }
+        }
+        if !gone {
+            return Ok(());
         }
         bpf::update_run(self.map(layout::FILTER)?, 0, &wanted).map_err(used(layout::FILTER))
     }
@@ -240,17 +254,11 @@ impl Programs {
     /// [`LoadError::NotPlaced`] where exactly that process did not become a member.
     pub fn seed(&mut self, session: &SessionHandle, pid: u32, image_class: u32) -> Result<(), LoadError> {
         let wanted = Seed { pid, session: session.number, placed: 0, image_class };
-        bpf::update(self.map(layout::SEED)?, &0u32, &wanted, 0).map_err(used(layout::SEED))?;
-        let failed = |error: &dyn std::error::Error| LoadError::Map {
-            map: layout::SEED,
-            source: io::Error::other(chain(error)),
-        };
-        let seeder = self.seeder()?;
-        let id = seeder.attach().map_err(|error| failed(&error))?;
-        let link = seeder.take_link(id).map_err(|error| failed(&error))?;
-        let mut file = link.into_file().map_err(|error| failed(&error))?;
-        let mut nothing = Vec::new();
-        file.read_to_end(&mut nothing).map_err(|source| LoadError::Map { map: layout::SEED, source })?;
+        bpf::update(self.map(layout::SEED)?, &0u32, &wanted).map_err(used(layout::SEED))?;
+        bpf::visit(self.iterator(layout::SEED_PROGRAM)?, pid).map_err(|errno| match errno {
+            Errno(libc::ESRCH) => LoadError::NotPlaced { pid },
+            errno => used(layout::SEED)(errno),
+        })?;
         let done: Seed = bpf::look_up(self.map(layout::SEED)?, &0u32).map_err(used(layout::SEED))?;
         if done.placed == 1 { Ok(()) } else { Err(LoadError::NotPlaced { pid }) }
     }
@@ -269,7 +277,7 @@ impl Programs {
         let key = GrantKey { session: session.number, tid };
         let valid = u64::try_from(valid.as_nanos()).unwrap_or(u64::MAX);
         let grant = Grant { until: bpf::boot_ns().saturating_add(valid), ..grant };
-        bpf::update(self.map(layout::GRANTS)?, &key, &grant, 0).map_err(used(layout::GRANTS))
+        bpf::update(self.map(layout::GRANTS)?, &key, &grant).map_err(used(layout::GRANTS))
     }
 
     /// Reads a session's counters.
@@ -285,20 +293,6 @@ impl Programs {
             bpf::look_up(self.map(layout::COUNTERS)?, &number).map_err(used(layout::COUNTERS))?;
         Ok(counters.members)
     }
-}
-
-/// Returns what the kernel knows an open file by: its superblock's device number and its inode.
-///
-/// The number is put together as the kernel keeps it (12 bits for the major). It comes from fstat(2), which tells another
-/// device than the superblock's for subvolumes of btrfs, and for files of overlayfs whose layers are on several file systems:
-/// there an identity is never found, and the path alone decides.
-///
-/// # Errors
-/// What fstat(2) answers, as an error of the operating system.
-pub fn identity_of(file: BorrowedFd<'_>) -> io::Result<(u32, u64)> {
-    let stat = fs::fstat(file.as_fd())?;
-    let device = libc::major(stat.dev) << 20 | libc::minor(stat.dev) & 0xf_ffff;
-    Ok((device, stat.ino))
 }
 
 #[cfg(test)]

@@ -134,7 +134,7 @@ impl Old {
             MapData::from_pin(&path).map_err(|error| LoadError::Object { reason: load::chain(&error) })?;
         // A session that does not exist is one that does not live.
         for session in 0..MAX_SESSIONS {
-            match bpf::update(map.fd().as_fd(), &session, &Session::default(), 0) {
+            match bpf::update(map.fd().as_fd(), &session, &Session::default()) {
                 Ok(()) => {}
                 Err(errno) => return Err(LoadError::Map { map: layout::SESSIONS, source: errno.into() }),
             }
@@ -217,7 +217,7 @@ impl Programs {
         let number = session.number();
         let mut value: Session = bpf::look_up(map, &number).map_err(failed)?;
         value.flags &= !session_flags::LIVE;
-        bpf::update(map, &number, &value, 0).map_err(failed)
+        bpf::update(map, &number, &value).map_err(failed)
     }
 
     /// Takes every member out of a session.
@@ -236,6 +236,6 @@ impl Programs {
         }
         let mut value: Counters = bpf::look_up(counters, &number).map_err(failed(layout::COUNTERS))?;
         value.members = value.members.saturating_sub(forgotten);
-        bpf::update(counters, &number, &value, 0).map_err(failed(layout::COUNTERS))
+        bpf::update(counters, &number, &value).map_err(failed(layout::COUNTERS))
     }
 }

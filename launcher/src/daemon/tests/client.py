@@ -32,10 +32,10 @@ def memory(data, seals=True):
 
 def pack(cells, words, places):
     data = b"".join(struct.pack("<Q", one) for one in cells + words)
-    return data + b"".join(struct.pack("<IIQII", device, state, inode, name, 0) for device, inode, state, name in places)
+    return data + b"".join(struct.pack("<III", *place) for place in places)
 
 
-def opening(layout=1, flags=2, names=0, paths=4, images=8, classes=1, cells=CELLS, words=2, places=1):
+def opening(layout=2, flags=2, names=0, paths=4, images=8, classes=1, cells=CELLS, words=2, places=1):
     return struct.pack("<11I", 1, 1, layout, flags, names, paths, images, classes, cells, words, places)
 
 
@@ -68,7 +68,7 @@ class Line:
         return {1: "opened", 2: "done"}[kind] + (" with a descriptor" if fds else "")
 
     def open(self, fd=None, automata=None, **fields):
-        given = fd if fd is not None else memory(pack(automata or tables(), [0, 0], [(1, 2, 6, 0)]))
+        given = fd if fd is not None else memory(pack(automata or tables(), [0, 0], [(2, 6, 0)]))
         return self.ask(opening(**fields), [given])
 
     def seed(self, pid):
@@ -199,7 +199,7 @@ DEEDS = {
     "verdict": lambda: opened().grant(1, 2),
     "bare": lambda: Line().ask(opening()),
     "luggage": lambda: (luggage(1), luggage(2), luggage(253)),
-    "unsealed": lambda: Line().open(fd=memory(pack(tables(), [0, 0], [(1, 2, 6, 0)]), seals=False)),
+    "unsealed": lambda: Line().open(fd=memory(pack(tables(), [0, 0], [(2, 6, 0)]), seals=False)),
     "pipe": lambda: Line().open(fd=os.pipe()[0]),
     "length": lambda: (Line().open(cells=CELLS + 1), Line().open(places=0)),
     "layout": lambda: Line().open(layout=99),
@@ -208,7 +208,7 @@ DEEDS = {
     "state": lambda: (Line().open(names=CELLS), Line().open(paths=NONE), Line().open(images=CELLS - 1)),
     "edges": lambda: (spoiled(0, cell(CELLS - 50, 0)), spoiled(107, cell(0, CELLS)), spoiled(201, cell(4, NONE))),
     "region": lambda: (spoiled(7, cell(2, 0)), spoiled(9, cell(1, 0)), Line().open(classes=0)),
-    "places": lambda: Line().open(fd=memory(pack(tables(), [0, 0], [(1, 2, CELLS, 0)]))),
+    "places": lambda: Line().open(fd=memory(pack(tables(), [0, 0], [(2, CELLS, 0)]))),
     "other": lambda: opened().seed(PROC),
     "self": lambda: opened().seed(os.getpid()),
     "orphan": lambda: opened().seed(orphan()),

@@ -178,6 +178,7 @@ fn open(remote: &Remote) -> Result<String, Refused> {
     // One state that everything ends in.
     let cells = [u64::from(layout::NO_EDGES), 0];
     let tables = Tables {
+        holder: 7,
         cells: &cells,
         words: &[0],
         names: 0,

@@ -67,7 +67,7 @@ fn tables_that_are_not_what_they_say_are_refused_by_name() {
         ("unsealed", vec![sealed]),
         ("pipe", vec![sealed]),
         ("length", vec![length; 2]),
-        ("layout", vec!["refused: the tables are of layout 99, the programs of layout 1"]),
+        ("layout", vec!["refused: the tables are of layout 99, the programs of layout 2"]),
         ("flags", vec!["refused: the flags 0x40 are not known"]),
         (
             "many",

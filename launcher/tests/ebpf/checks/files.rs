@@ -1,10 +1,13 @@
 //! Files and directories: what the tables say comes about, whatever way leads there.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::process::Command;
 
 use gait::kernel_programs::Programs;
 use gait_ebpf::layout::{event_flags, event_kind, operation as op, verdict};
 
+use super::super::tables::{Policy, every};
 use super::super::tree::{c, open, result, run};
 use super::{Check, EACCES, EPERM, bits, secret, setup};
 
@@ -13,6 +16,7 @@ pub(super) const CHECKS: &[(&str, Check)] = &[
     ("names", names),
     ("links_and_ways_around", ways_around),
     ("identity", identity),
+    ("identity_in_layers", layers),
     ("too_deep_is_blocked", deep),
 ];
 
@@ -143,6 +147,41 @@ fn identity(programs: &mut Programs) {
     // SAFETY: a NUL-terminated path.
     unsafe { libc::umount(c("/tmp/t/secret/a").as_ptr()) };
     assert_eq!(results, [EACCES]);
+}
+
+/// Where stat(2) gives numbers that are made up.
+fn layers(programs: &mut Programs) {
+    let made = Command::new("sh")
+        .args([
+            "-ec",
+            "mkdir -p /tmp/o/low /tmp/o/up /tmp/o/all /tmp/o/d; : >/tmp/o/f
+             mount -t tmpfs none /tmp/o/low; mount -t tmpfs none /tmp/o/up
+             mkdir /tmp/o/low/d /tmp/o/up/u /tmp/o/up/w; echo x >/tmp/o/low/f; echo x >/tmp/o/low/d/g
+             mount -t overlay -o lowerdir=/tmp/o/low,upperdir=/tmp/o/up/u,workdir=/tmp/o/up/w none /tmp/o/all
+             mount --bind /tmp/o/all/f /tmp/o/f; mount --bind /tmp/o/all/d /tmp/o/d",
+        ])
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let device = |path: &str| fs::metadata(path).unwrap().dev();
+    assert_ne!(device("/tmp/o/all/f"), device("/tmp/o/all"), "so the check shows something");
+    let policy = Policy::new(every(verdict::ALLOW))
+        .rule("/tmp/o/all/f", every(verdict::BLOCK))
+        .rule("/tmp/o/all/d", every(verdict::BLOCK))
+        .done();
+    let act = || vec![open("/tmp/o/f", libc::O_RDONLY), open("/tmp/o/d/g", libc::O_RDONLY)];
+    let (before, _) = run(programs, &policy, act);
+    // Now it lies in another layer.
+    fs::write("/tmp/o/all/d/g", "other").unwrap();
+    let (after, _) = run(programs, &policy, act);
+    // It keeps open what it names.
+    drop(policy);
+    let undone = Command::new("umount")
+        .args(["/tmp/o/f", "/tmp/o/d", "/tmp/o/all", "/tmp/o/low", "/tmp/o/up"])
+        .status()
+        .unwrap();
+    assert!(undone.success());
+    assert_eq!((before, after), (vec![EACCES, EACCES], vec![EACCES, EACCES]));
 }
 
 fn deep(programs: &mut Programs) {
