@@ -68,14 +68,20 @@ __noinline int classify(struct member *m, u32 at, u32 length)
 	return accepted(first, count, state);
 }
 
-/* Slot of a short name among the remembered ones. */
+/* Slots of a short name among the remembered ones: the first of two. */
 static __always_inline u32 memo_slot(u64 low, u64 high)
 {
-	return (((low ^ (high >> 32 | high << 32)) * MIX) >> 40) & (MEMO_SLOTS - 1);
+	return (((low ^ (high >> 32 | high << 32)) * MIX) >> 40) & (MEMO_SLOTS - 2);
+}
+
+static __always_inline bool remembers(struct memo *memo, u64 low, u64 high)
+{
+	return memo->low == low && memo->high == high && low;
 }
 
 /* As classify(), of a name that has at most 31 bytes and whose first 16 are at hand. A process uses the same names over
- * and over; its memory of them is exact, and the tables of a session never change. */
+ * and over; its memory of them is exact, and the tables of a session never change. Of two names with the same slots each
+ * keeps one: the names of one path must not drive each other out. */
 static __always_inline u32 class_of(struct member *m, u32 at, u32 length, u64 low, u64 high)
 {
 	struct memo *memo;
@@ -90,10 +96,13 @@ static __always_inline u32 class_of(struct member *m, u32 at, u32 length, u64 lo
 		high &= (1ull << ((length - 8) * 8)) - 1;
 	}
 	memo = &m->memo[memo_slot(low, high)];
-	if (memo->low == low && memo->high == high && low)
-		return memo->class;
+	if (remembers(&memo[0], low, high))
+		return memo[0].class;
+	if (remembers(&memo[1], low, high))
+		return memo[1].class;
 	class = classify(m, at, length);
 	if (class < UNCLASSED) {
+		memo[1] = memo[0];
 		memo->low = low;
 		memo->high = high;
 		memo->class = class;

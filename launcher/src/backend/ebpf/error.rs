@@ -38,6 +38,12 @@ pub enum LoadError {
     /// Not root, or root without its capabilities.
     #[error("loading programs into the kernel is not permitted to this process")]
     NoPrivilege,
+    /// This process or the system has no room for more open files, of which every program and map is one.
+    #[error("too many open files to load the programs")]
+    Descriptors,
+    /// The kernel has no memory for the programs or their maps.
+    #[error("the kernel has no memory for the programs and their maps")]
+    Memory,
     /// The kernel does not take a program.
     #[error("the kernel refused the program for the hook {hook}: {reason}")]
     Refused {
@@ -137,6 +143,8 @@ impl LoadError {
             Self::NoPrivilege => {
                 "run as root with CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN, or through the gait agent service"
             }
+            Self::Descriptors => "raise the limit of open files (ulimit -n, LimitNOFILE=) to 256 or more",
+            Self::Memory | Self::Map { .. } => "raise the memory limit of this service or container",
             Self::Refused { .. } | Self::Object { .. } => {
                 "use another kernel, or --backend seccomp; please report the kernel's version and these lines"
             }
@@ -145,7 +153,6 @@ impl LoadError {
             Self::PinsExist { .. } => "end that session, or remove what it left: gait doctor --cleanup",
             Self::Pin { .. } => "make sure that /sys/fs/bpf is writable for root",
             Self::Full { .. } => "end other sessions, or use a smaller policy",
-            Self::Map { .. } => "raise the memory limit of this service or container",
             Self::NotPlaced { .. } | Self::NotNamed { .. } => "start the workload again",
             Self::SelfTest { .. } => "use --backend seccomp; please report the kernel's version",
         }

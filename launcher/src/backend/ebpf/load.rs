@@ -212,6 +212,9 @@ fn prepare(name: &str, program: &mut Program, btf: &Btf) -> Result<bool, LoadErr
 }
 
 fn refused(hook: &str, error: &ProgramError) -> LoadError {
+    if let Some(shortage) = shortage(error) {
+        return shortage;
+    }
     let (reason, denied) = match error {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
@@ -228,16 +231,34 @@ fn refused(hook: &str, error: &ProgramError) -> LoadError {
 }
 
 fn object(error: &EbpfError) -> LoadError {
-    let mut source: Option<&dyn std::error::Error> = Some(error);
+    if let Some(shortage) = shortage(error) {
+        return shortage;
+    }
+    match errno_of(error) {
+        Some(Errno(libc::EPERM)) => LoadError::NoPrivilege,
+        _ => LoadError::Object { reason: chain(error) },
+    }
+}
+
+/// What the kernel answered in the end.
+fn errno_of(error: &(dyn std::error::Error + 'static)) -> Option<Errno> {
+    let mut source = Some(error);
     while let Some(cause) = source {
-        if let Some(io) = cause.downcast_ref::<io::Error>()
-            && io.raw_os_error().map(Errno) == Some(Errno(libc::EPERM))
-        {
-            return LoadError::NoPrivilege;
+        if let Some(errno) = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+            return Some(Errno(errno));
         }
         source = cause.source();
     }
-    LoadError::Object { reason: chain(error) }
+    None
+}
+
+/// What has nothing to do with the programs: there is no room for them now.
+fn shortage(error: &(dyn std::error::Error + 'static)) -> Option<LoadError> {
+    match errno_of(error)? {
+        Errno(libc::EMFILE | libc::ENFILE) => Some(LoadError::Descriptors),
+        Errno(libc::ENOMEM) => Some(LoadError::Memory),
+        _ => None,
+    }
 }
 
 /// An error with its causes, in one line.

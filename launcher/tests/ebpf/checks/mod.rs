@@ -50,6 +50,10 @@ fn setup() {
         fs::create_dir_all(directory).unwrap();
     }
     for file in ["/tmp/t/pub/f", "/tmp/t/secret/f", "/tmp/t/secret/a/b/g", "/tmp/t/ro/f"] {
+        // Where a check failed, something else may be left there.
+        if !fs::symlink_metadata(file).is_ok_and(|found| found.is_file()) {
+            fs::remove_file(file).unwrap_or_default();
+        }
         fs::write(file, "data").unwrap();
     }
 }
