@@ -5,7 +5,7 @@
 
 /* What a step returns where the tables lead out of themselves. */
 #define BROKEN 0xffffffffu
-/* Class of a name that is not classified: it has a byte above 0x7f. */
+/* Just below it: class of a name that is not classified: it has a byte above 0x7f. */
 #define UNCLASSED 0xfffffffeu
 
 #define MAX_NAME_BYTES 255
@@ -71,7 +71,7 @@ __noinline int classify(struct member *m, u32 at, u32 length)
 /* Slots of a short name among the remembered ones: the first of two. */
 static __always_inline u32 memo_slot(u64 low, u64 high)
 {
-	return (((low ^ (high >> 32 | high << 32)) * MIX) >> 40) & (MEMO_SLOTS - 2);
+	return (((low ^ high) * MIX) >> 40) & (MEMO_SLOTS - 2);
 }
 
 static __always_inline bool remembers(struct memo *memo, u64 low, u64 high)

@@ -120,11 +120,13 @@ static __always_inline void enlist(struct member *m, u32 at, u32 length, u32 cla
 	struct walk *w = &m->walk;
 	u32 n = hidden ? w->hidden : w->count;
 
-	if (class == UNCLASSED) {
-		w->least = VERDICT_HOLD;
-		class = 0;
-	} else if (class == BROKEN) {
-		w->reason |= EVENT_FLAGS_TABLES;
+	if (class >= UNCLASSED) {
+		if (class == BROKEN) {
+			w->reason |= EVENT_FLAGS_TABLES;
+		} else {
+			w->least = VERDICT_HOLD;
+			class = 0;
+		}
 	}
 	if (hidden) {
 		m->hidden[n & (MAX_DEPTH - 1)] = class;
@@ -204,20 +206,11 @@ static __always_inline u32 odd_name(struct member *m, struct dentry *d, u64 odd)
 	return above == above->d_parent ? ODD_TID : ODD_NONE;
 }
 
-/* Takes the name that was just written at the end of the bytes, and begins with `low` and `high`. */
-__noinline int take_short(struct member *m, u32 length, u64 low, u64 high)
+/* Takes the name that was just written at `at`, and begins with `low` and `high`. */
+static __always_inline int take_short(struct member *m, u32 at, u32 length, u64 low, u64 high)
 {
-	struct walk *w;
-	u32 at;
+	struct walk *w = &m->walk;
 
-	if (!m)
-		return 1;
-	w = &m->walk;
-	at = w->bytes;
-	if (w->count >= MAX_DEPTH || at > MAX_NAMES) {
-		w->reason |= EVENT_FLAGS_TOO_LONG;
-		return 1;
-	}
 	if (w->odd) {
 		low = w->odd == ODD_SELF ? NAME_SELF : w->odd == ODD_TID ? NAME_TID : NAME_N;
 		length = w->odd == ODD_SELF ? 4 : w->odd == ODD_TID ? 5 : 3;
@@ -233,13 +226,13 @@ static __always_inline int take_typed(struct member *m, struct dentry *d, u64 od
 {
 	struct walk *w = &m->walk;
 	u32 at = w->bytes, length = d->d_name.len;
-	u64 *from = inline_name(d), *to, low, high;
+	u64 *from = inline_name(d), *to, low, high = 0;
 
 	if (length >= INLINE_NAME || (u64)d->d_name.name != (u64)from) {
 		w->dentry = (u64)d;
 		return take(m, 0);
 	}
-	if (at > MAX_NAMES) {
+	if (w->count >= MAX_DEPTH || at > MAX_NAMES) {
 		w->reason |= EVENT_FLAGS_TOO_LONG;
 		return 1;
 	}
@@ -247,13 +240,14 @@ static __always_inline int take_typed(struct member *m, struct dentry *d, u64 od
 		w->odd = odd_name(m, d, odd);
 	to = (u64 *)&m->bytes[at];
 	to[0] = low = from[0];
-	to[1] = high = from[1];
 	/* Each of these loads is a handful of instructions, since the address is looked at first. */
+	if (length >= 8)
+		to[1] = high = from[1];
 	if (length >= 16) {
 		to[2] = from[2];
 		to[3] = from[3];
 	}
-	return take_short(m, length, low, high);
+	return take_short(m, at, length, low, high);
 }
 
 /* Remembers that a mount shows a part of a file system, where an identity may lie above. */
