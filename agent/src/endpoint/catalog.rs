@@ -232,11 +232,19 @@ pub const CATALOG: &[Row] = &[
     Row {
         id: "signal",
         operations: &[Signal],
-        syscalls: &["kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_send_signal"],
+        syscalls: &[
+            "kill",
+            "tkill",
+            "tgkill",
+            "rt_sigqueueinfo",
+            "rt_tgsigqueueinfo",
+            "pidfd_send_signal",
+            "fcntl",
+        ],
         lsm: &["task_kill"],
         treatment: Treatment::Scalar,
         preload: Preload::Held("the hook blocks signals to processes outside too"),
-        note: "inside the tree signals are free and not recorded",
+        note: "inside the tree signals are free and not recorded; fcntl only F_SETOWN and F_SETOWN_EX, and ioctl FIOSETOWN and SIOCSPGRP are judged as they are: whom the kernel signals for a descriptor",
     },
     Row {
         id: "tune_other",

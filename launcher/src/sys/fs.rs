@@ -290,6 +290,15 @@ pub(crate) fn status_flags(fd: BorrowedFd<'_>) -> Result<i32, Errno> {
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })
 }
 
+/// Of `asm-generic/fcntl.h`.
+pub(crate) const F_SETOWN_EX: i32 = 15;
+
+/// `F_SETOWN_EX`: whom the kernel signals for a descriptor. The words are those of a `struct f_owner_ex`: a kind and a pid.
+pub(crate) fn set_owner(fd: BorrowedFd<'_>, owner: [i32; 2]) -> Result<(), Errno> {
+    // SAFETY: the kernel reads two integers, which live as long as the call.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), F_SETOWN_EX, owner.as_ptr()) }).map(drop)
+}
+
 /// `F_SETFL`.
 pub(crate) fn set_status_flags(fd: BorrowedFd<'_>, flags: i32) -> Result<(), Errno> {
     // SAFETY: plain integers.

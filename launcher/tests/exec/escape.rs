@@ -377,6 +377,12 @@ fn no_process_outside_the_tree_can_be_reached() {
         "other_affinity",
         "other_oom_score",
         "other_owner_signal",
+        "other_owner_structure",
+        "other_owner_thread",
+        "other_owner_group",
+        "other_owner_group_structure",
+        "other_owner_request",
+        "other_owner_old_request",
     ];
     let mut failures = Vec::new();
     for name in attacks {
@@ -397,6 +403,15 @@ fn no_process_outside_the_tree_can_be_reached() {
     }
     failures.extend(try_attack("everyone", &[], Works, None, &nothing));
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn a_process_can_be_signalled_by_its_own_descriptors() {
+    let arena = Arena::new();
+    assert_eq!(count(&arena.attack(false, "own_owner", &[]), "escaped"), 1, "without gait");
+    let outcome = arena.attack(true, "own_owner", &[]);
+    assert_eq!(count(&outcome, "escaped"), 1, "{outcome:?}");
+    outcome.expect_clean();
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod named;
 mod objects;
 mod pins;
 mod record;
+mod resume;
 mod selftest;
 mod session;
 mod shared;
@@ -203,6 +204,8 @@ struct Live {
     root: u32,
     /// Losses that were told.
     lost: u64,
+    /// A stop of the first process of which nobody knows yet whose it is: how often it had been continued before.
+    stopped: Option<u64>,
     /// Keeps the inodes of the named places theirs.
     _places: Vec<OwnedFd>,
 }
@@ -283,6 +286,7 @@ struct Pending {
 
 /// Where the next thing to tell comes from.
 enum Source {
+    Stopped,
     Decided,
     Held,
     Lost(u64),
@@ -338,7 +342,7 @@ impl Ebpf {
             desk: Desk::new(line_end),
             rate: None,
         };
-        let holder = Holder::start(judge, Arc::clone(&self.kernel)).call("clone")?;
+        let holder = Holder::start(judge, Arc::clone(&self.kernel), root).call("clone")?;
         if let Some(line) = line {
             holder.listen_to(line).call("clone")?;
         }
@@ -351,7 +355,17 @@ impl Ebpf {
             tree,
             garbled: 0,
         };
-        Ok(Live { ring, news, held, message: Vec::new(), current: None, root, lost: 0, _places: kept })
+        Ok(Live {
+            ring,
+            news,
+            held,
+            message: Vec::new(),
+            current: None,
+            root,
+            lost: 0,
+            stopped: None,
+            _places: kept,
+        })
     }
 
     /// Ends the session where whoever owns the programs is gone.
@@ -383,6 +397,9 @@ impl Ebpf {
             }
         }
         live.news.resume_paused();
+        if live.was_stopped() {
+            return Source::Stopped;
+        }
         let garbled = std::mem::take(&mut live.news.garbled);
         if garbled > 0 {
             return Source::Lost(garbled);
@@ -444,7 +461,15 @@ impl News {
         };
         let question = Question { object: event.object, second: event.second, operations: event.operations };
         let at_ns = wall_clock(event.at);
-        self.holder.ask(Held { tid: event.tid, tgid: event.tgid, at_ns, image, deeds, question });
+        self.holder.ask(Held {
+            tid: event.tid,
+            tgid: event.tgid,
+            at_ns,
+            asked: event.at,
+            image,
+            deeds,
+            question,
+        });
     }
 
     fn decided(&mut self, record: &Record<'_>, gate: Gate<'_>) {
@@ -492,9 +517,7 @@ impl News {
     /// The ring is read out: who had to wait for that goes on.
     fn resume_paused(&mut self) {
         for (tgid, tid) in std::mem::take(&mut self.paused) {
-            if !self.holder.is_waiting(tgid) {
-                hold::resume(tgid, tid);
-            }
+            self.holder.resume(tgid, tid);
         }
     }
 }
@@ -539,10 +562,26 @@ const fn ground_text(what: u64) -> &'static str {
 }
 
 impl Live {
-    /// Whether a stop of the workload's first process is of our making: then nobody else need know of it.
-    fn stopped_it(&self, signal: i32) -> bool {
-        signal == libc::SIGSTOP
-            && (self.news.holder.is_waiting(self.root) || hold::state(self.root, self.root) != Some(b'T'))
+    /// The workload's first process was told to have stopped.
+    fn note_stop(&mut self) {
+        let continued = self.news.holder.continued();
+        // Where it goes on already, the stop was ours, or whoever stopped it has continued it.
+        self.stopped = (resume::state(self.root, self.root) == Some(b'T')).then_some(continued);
+    }
+
+    /// Whether somebody else has stopped the workload's first process; called when the ring is read out. A hook writes its event before it
+    /// stops a process, so a stop of ours is one that the ring has told of, or that is over.
+    fn was_stopped(&mut self) -> bool {
+        let Some(before) = self.stopped.take() else { return false };
+        if self.news.holder.is_waiting(self.root) {
+            return false;
+        }
+        if self.news.holder.continued() == before {
+            return true;
+        }
+        // Continued since, and perhaps stopped again by an event that is not read yet.
+        self.note_stop();
+        false
     }
 }
 
@@ -588,6 +627,7 @@ impl Backend for Ebpf {
             Source::Lost(count) => {
                 Some(Next::Lost { count, reason: "the ring of events had no room".to_owned() })
             }
+            Source::Stopped => Some(Next::Tree(Status::Stopped { signal: libc::SIGSTOP })),
             Source::Ended(clean) => Some(Next::Ended { clean }),
             Source::Inner => match self.inner.next_event() {
                 Some(Next::Ended { clean }) => {
@@ -595,9 +635,11 @@ impl Backend for Ebpf {
                     self.ended = Some(clean);
                     None
                 }
-                Some(Next::Tree(Status::Stopped { signal }))
-                    if self.live.as_ref().is_some_and(|live| live.stopped_it(signal)) =>
-                {
+                Some(Next::Tree(Status::Stopped { signal: libc::SIGSTOP })) if self.live.is_some() => {
+                    if let Some(live) = &mut self.live {
+                        live.note_stop();
+                    }
+                    // Told in `source`, if it is worth telling.
                     None
                 }
                 other => other,
@@ -608,7 +650,9 @@ impl Backend for Ebpf {
     fn wait(&mut self, also: BorrowedFd<'_>, pause: Pause) -> bool {
         self.look_at_owner();
         let Some(live) = &self.live else { return self.inner.wait(also, pause) };
-        if pause != Pause::Gather && (self.ended.is_some() || !live.held.may_sleep()) {
+        if pause != Pause::Gather
+            && (self.ended.is_some() || live.stopped.is_some() || !live.held.may_sleep())
+        {
             return false;
         }
         let (ring, held) = (live.ring.as_fd(), live.held.bell());

@@ -6,6 +6,8 @@
 
 use gait_agent::endpoint::CATALOG;
 
+use crate::sys::fs::F_SETOWN_EX;
+
 use super::numbers::{self, AUDIT_ARCH, NEWEST, X32_BIT, names};
 
 const LD_ABS: u16 = 0x20;
@@ -53,6 +55,8 @@ pub(super) const REFUSED_IOCTLS: &[(u32, &str)] = &[
 /// `ioctl` requests that set inode flags: judged as a change of metadata.
 pub(super) const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
 pub(super) const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
+/// `ioctl` requests that say whom the kernel signals for a socket, as `F_SETOWN` does: `FIOSETOWN` and `SIOCSPGRP`.
+pub(super) const SET_OWNER: [u32; 2] = [0x8901, 0x8902];
 /// `ADDR_NO_RANDOMIZE`, the one personality flag that tools really use, and the value that only asks.
 const HARMLESS_PERSONALITIES: [u32; 3] = [0, 0x0004_0000, u32::MAX];
 
@@ -231,8 +235,17 @@ fn block_of(name: &str, needs: Needs) -> Option<Block> {
             .iter()
             .map(|(request, _)| *request)
             .chain([FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR])
+            .chain(SET_OWNER)
             .fold(Block::default().load(low(1)), |block, request| block.if_equal(request, HOLD))
             .ret(ALLOW),
+        // Whom the kernel signals for a descriptor; nobody, where the number is 0.
+        "fcntl" => Block::default()
+            .load(low(1))
+            .if_equal(F_SETOWN_EX.cast_unsigned(), HOLD)
+            .unless_equal(libc::F_SETOWN.cast_unsigned(), ALLOW)
+            .load(low(2))
+            .if_equal(0, ALLOW)
+            .ret(HOLD),
         _ => hold(),
     })
 }
@@ -347,7 +360,14 @@ mod tests {
     #[test]
     fn every_call_of_the_catalogue_is_held_or_refused_for_some_arguments() {
         let program = build(ALL);
-        let tries = [[0; 6], [u64::MAX; 6], [0, 4, 4, 2, 0, 0], [3, 0x5412, 0, 0, 0, 0], [16, 3, 5, 0, 0, 0]];
+        let tries = [
+            [0; 6],
+            [u64::MAX; 6],
+            [0, 4, 4, 2, 0, 0],
+            [3, 0x5412, 0, 0, 0, 0],
+            [16, 3, 5, 0, 0, 0],
+            [0, 15, 0, 0, 0, 0],
+        ];
         for name in CATALOG.iter().flat_map(|row| row.syscalls) {
             let nr = u32::try_from(numbers::of(name).unwrap()).unwrap();
             assert!(
@@ -430,8 +450,11 @@ mod tests {
 
     #[test]
     fn requests_that_reach_past_their_descriptor_are_held() {
-        for request in
-            REFUSED_IOCTLS.iter().map(|(request, _)| *request).chain([FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR])
+        for request in REFUSED_IOCTLS
+            .iter()
+            .map(|(request, _)| *request)
+            .chain([FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR])
+            .chain(SET_OWNER)
         {
             // The kernel takes the request for 32 bits, whatever stands above them.
             for dirt in [0, 1 << 40] {
@@ -440,6 +463,25 @@ mod tests {
             }
         }
         assert_eq!(call(ALL, libc::SYS_ioctl, [0, libc::TCGETS, 0, 0, 0, 0]), ALLOW);
+    }
+
+    #[test]
+    fn owners_of_descriptors_are_held() {
+        let fcntl = |command: i32, owner: i32| {
+            let args = [3, command, owner].map(|v| u64::from(v.cast_unsigned()));
+            // The kernel takes the command for 32 bits, and the owner of F_SETOWN too.
+            [0, 1 << 40].map(|dirt| call(ALL, libc::SYS_fcntl, [3, args[1] | dirt, args[2] | dirt, 0, 0, 0]))
+        };
+        for owner in [1, -1, i32::MIN] {
+            assert_eq!(fcntl(libc::F_SETOWN, owner), [HOLD; 2], "{owner}");
+        }
+        for owner in [0, 1] {
+            assert_eq!(fcntl(F_SETOWN_EX, owner), [HOLD; 2], "a pointer");
+        }
+        assert_eq!(fcntl(libc::F_SETOWN, 0), [ALLOW; 2]);
+        for command in [libc::F_GETFL, libc::F_SETFL, libc::F_GETOWN, libc::F_DUPFD_CLOEXEC, libc::F_SETLK] {
+            assert_eq!(fcntl(command, 7), [ALLOW; 2], "{command}");
+        }
     }
 
     #[test]

@@ -593,21 +593,77 @@ static int other_affinity(void) {
     return verdict(!syscall(SYS_sched_setaffinity, victim(), sizeof cpus, &cpus));
 }
 static int other_oom_score(void) { return verdict(xopen(in("/proc/%d/oom_score_adj", victim()), O_WRONLY) >= 0); }
-static int other_owner_signal(void) {
-    // SIGIO of a descriptor, turned into SIGUSR1 and sent to somebody else: its default action ends the victim.
+// SIGIO of a descriptor, turned into another signal, to whomever `own` made its owner. Returns whether there was one.
+static int owner_signals(int (*own)(int fd, int pid), int pid, int signal) {
     int pair[2];
-    char stat[512] = {0};
-    if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair)) return verdict(0);
-    if (fcntl(pair[0], F_SETOWN, victim())) return verdict(0);
-    fcntl(pair[0], F_SETSIG, SIGUSR1);
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair)) return 0;
+    if (own(pair[0], pid)) return 0;
+    fcntl(pair[0], F_SETSIG, signal);
     fcntl(pair[0], F_SETFL, O_ASYNC | O_NONBLOCK);
-    if (write(pair[1], "x", 1) != 1) return verdict(0);
+    return write(pair[1], "x", 1) == 1;
+}
+static int owner_by_number(int fd, int pid) { return fcntl(fd, F_SETOWN, pid); }
+static int owner_by_structure(int fd, int pid) {
+    struct f_owner_ex owner = {F_OWNER_PID, pid};
+    return fcntl(fd, F_SETOWN_EX, &owner);
+}
+static int owner_by_thread(int fd, int pid) {
+    struct f_owner_ex owner = {F_OWNER_TID, pid};
+    return fcntl(fd, F_SETOWN_EX, &owner);
+}
+static int owner_by_group(int fd, int pid) { return fcntl(fd, F_SETOWN, -getpgid(pid)); }
+static int owner_by_group_structure(int fd, int pid) {
+    struct f_owner_ex owner = {F_OWNER_PGRP, getpgid(pid)};
+    return fcntl(fd, F_SETOWN_EX, &owner);
+}
+static int owner_by_request(int fd, int pid) { return ioctl(fd, FIOSETOWN, &pid); }
+static int owner_by_old_request(int fd, int pid) { return ioctl(fd, SIOCSPGRP, &pid); }
+// The default action of SIGUSR1 ends the victim.
+static int owner_kills(int (*own)(int fd, int pid)) {
+    char stat[512] = {0};
+    if (!owner_signals(own, victim(), SIGUSR1)) return verdict(0);
     usleep(50000);
     int fd = xopen(in("/proc/%d/stat", victim()), O_RDONLY);
     if (fd < 0) return verdict(1);
     if (read(fd, stat, sizeof stat - 1) < 0) return verdict(1);
     char *end = strrchr(stat, ')');
     return verdict(end && end[2] == 'Z');
+}
+static int other_owner_signal(void) { return owner_kills(owner_by_number); }
+static int other_owner_structure(void) { return owner_kills(owner_by_structure); }
+static int other_owner_thread(void) { return owner_kills(owner_by_thread); }
+static int other_owner_group(void) { return owner_kills(owner_by_group); }
+static int other_owner_group_structure(void) { return owner_kills(owner_by_group_structure); }
+static int other_owner_request(void) { return owner_kills(owner_by_request); }
+static int other_owner_old_request(void) { return owner_kills(owner_by_old_request); }
+static volatile sig_atomic_t owner_heard;
+static void owner_hears(int signal) { (void)signal, owner_heard++; }
+// What programs do: each way to be signalled oneself, or by a group of one's own, and to be so no more.
+static int own_owner(void) {
+    int (*ways[])(int, int) = {owner_by_number, owner_by_structure, owner_by_thread, owner_by_group,
+                               owner_by_group_structure, owner_by_request, owner_by_old_request};
+    int pair[2], wrong = 0;
+    struct f_owner_ex nobody = {F_OWNER_PID, 0};
+    signal(SIGUSR2, owner_hears);
+    if (getpgrp() != getpid() && setpgid(0, 0)) return verdict(0);
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        owner_heard = 0;
+        if (!owner_signals(ways[i], getpid(), SIGUSR2)) wrong++;
+        for (int n = 0; n < 1000 && !owner_heard; n++) usleep(1000);
+        wrong += !owner_heard;
+    }
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair)) return verdict(0);
+    if (fcntl(pair[0], F_SETOWN, getpid()) || fcntl(pair[0], F_GETOWN) != getpid()) wrong++;
+    if (fcntl(pair[0], F_SETOWN, 0) || fcntl(pair[0], F_GETOWN)) wrong++;
+    if (owner_by_request(pair[0], getpid()) || fcntl(pair[0], F_SETOWN_EX, &nobody) || fcntl(pair[0], F_GETOWN)) wrong++;
+    if (owner_by_group(pair[0], getpid()) || fcntl(pair[0], F_GETOWN) != -getpid()) wrong++;
+    // Answers are the kernel's: a number of nobody, a kind that there is not, a pointer to nothing.
+    if (!fcntl(pair[0], F_SETOWN, 0x3ffffff) || errno != ESRCH) wrong++;
+    nobody.type = 9;
+    if (!fcntl(pair[0], F_SETOWN_EX, &nobody) || errno != EINVAL) wrong++;
+    if (!fcntl(pair[0], F_SETOWN_EX, NULL) || errno != EFAULT) wrong++;
+    if (!fcntl(-1, F_SETOWN, getpid()) || errno != EBADF) wrong++;
+    return verdict(!wrong);
 }
 static int own_listener(void) {
     struct sock_filter code[] = {BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
@@ -885,7 +941,8 @@ static const struct { const char *name; int (*run)(void); } ATTACKS[] = {
     A(exec_without_arguments), A(other_kill), A(other_tgkill), A(other_tkill), A(other_sigqueue), A(other_pidfd_signal),
     A(other_proc_pidfd_signal), A(other_group), A(everyone), A(other_seize), A(other_read), A(other_memory),
     A(other_environment), A(other_descriptor), A(other_descriptor_links), A(other_limit), A(other_priority),
-    A(other_affinity), A(other_oom_score), A(other_owner_signal), A(own_listener), A(own_uring), A(own_user_namespace),
+    A(other_affinity), A(other_oom_score), A(other_owner_signal), A(other_owner_structure), A(other_owner_thread), A(other_owner_group),
+    A(other_owner_group_structure), A(other_owner_request), A(other_owner_old_request), A(own_owner), A(own_listener), A(own_uring), A(own_user_namespace),
     A(own_clone_namespace), A(own_clone3_namespace), A(own_setns), A(own_userfault), A(own_keyring), A(own_route), A(own_queue), A(own_sysv), A(tty_write), A(tty_read), A(tty_dotdot), A(tty_descriptor),
     A(tty_own), A(tty_inject), A(tty_inject_dirty), A(tty_discipline), A(file_version), A(net_fast_open),
     A(net_fast_open_message), A(net_fast_open_connect), A(net_mptcp), A(net_second_message), A(net_other_than_connected),

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use gait_agent::endpoint::Operation;
 
-use super::super::filter::{FS_IOC_FSSETXATTR, FS_IOC_SETFLAGS, REFUSED_IOCTLS};
+use super::super::filter::{FS_IOC_FSSETXATTR, FS_IOC_SETFLAGS, REFUSED_IOCTLS, SET_OWNER};
 use super::super::numbers::names as nr;
 use super::super::resolve::Last;
 use super::super::supervisor::{Answer, Stop, Worker};
@@ -222,6 +222,7 @@ pub(super) fn ioctl(worker: &mut Worker, call: Call<'_>) -> Result<Answer, Stop>
         // `FS_IOC_SETFLAGS` says long and means int.
         FS_IOC_SETFLAGS => 4,
         FS_IOC_FSSETXATTR => 28,
+        _ if SET_OWNER.contains(&request) => return super::process::set_owner_of_socket(worker, call),
         _ => {
             let name =
                 REFUSED_IOCTLS.iter().find(|(known, _)| *known == request).map_or("ioctl", |(_, name)| *name);

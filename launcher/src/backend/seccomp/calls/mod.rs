@@ -89,6 +89,7 @@ pub(super) fn dispatch(
         | nr::lremovexattr
         | nr::fremovexattr => metadata::xattr(worker, call),
         nr::ioctl => metadata::ioctl(worker, call),
+        nr::fcntl => process::set_owner(worker, call),
         nr::execve | nr::execveat => exec::exec(worker, call),
         nr::mmap | nr::mprotect | nr::pkey_mprotect => exec::map_executable(worker, call),
         nr::connect => net::connect(worker, call),

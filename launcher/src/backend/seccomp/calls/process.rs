@@ -10,7 +10,7 @@ use super::super::supervisor::{Answer, Stop, Worker};
 use super::super::task;
 use super::Call;
 use crate::sys::fs::{self, At};
-use crate::sys::{Errno, process};
+use crate::sys::{Errno, memory, process};
 use std::os::fd::AsFd;
 
 /// umask(2) goes on by itself; what the workers remember of umasks is void.
@@ -28,7 +28,7 @@ pub(super) fn change_credentials(worker: &mut Worker) -> Result<Answer, Stop> {
 
 /// Whom a call means.
 enum Target {
-    /// The caller itself or its own group: the kernel's scope keeps that inside.
+    /// The caller itself or its own group: the kernel's scope keeps that inside. As an owner: nobody.
     Own,
     Process(u32),
     /// A process group, by the pid of its leader, which may be gone.
@@ -39,8 +39,74 @@ enum Target {
 
 /// Signals and tuning: free inside the tree, judged outside of it.
 pub(super) fn scalar(worker: &mut Worker, call: Call<'_>, operation: Operation) -> Result<Answer, Stop> {
+    let target = target(call)?;
+    reach(worker, call, operation, target)
+}
+
+/// `F_SETOWN` and `F_SETOWN_EX` of fcntl(2): from then on the kernel itself sends signals, and nobody is asked. It keeps the
+/// process, not its number.
+pub(super) fn set_owner(worker: &mut Worker, call: Call<'_>) -> Result<Answer, Stop> {
+    if call.int(1) != fs::F_SETOWN_EX {
+        // A scalar: the call goes on by itself.
+        let target = owner(call.int(2))?;
+        return reach(worker, call, Operation::Signal, target);
+    }
+    let [kind, pid] = read_ints(call)?;
+    let whom = match (kind, pid) {
+        (F_OWNER_TID | F_OWNER_PID | F_OWNER_PGRP, i32::MIN..0) => return Err(Errno(libc::ESRCH).into()),
+        (F_OWNER_TID | F_OWNER_PID | F_OWNER_PGRP, 0) => Target::Own,
+        (F_OWNER_TID | F_OWNER_PID, pid) => Target::Process(pid.unsigned_abs()),
+        (F_OWNER_PGRP, group) => Target::Group(group.unsigned_abs()),
+        _ => return Err(Errno(libc::EINVAL).into()),
+    };
+    make_owner(worker, call, whom, [kind, pid])
+}
+
+/// `FIOSETOWN` and `SIOCSPGRP` of ioctl(2), the same for sockets.
+pub(super) fn set_owner_of_socket(worker: &mut Worker, call: Call<'_>) -> Result<Answer, Stop> {
+    let subject = call.task.descriptor(call.int(0))?;
+    // Anything else answers as it would: the numbers are those of sockets.
+    if fs::fstat(subject.as_fd())?.mode & libc::S_IFMT != libc::S_IFSOCK {
+        return Err(Errno(libc::ENOTTY).into());
+    }
+    let [pid] = read_ints(call)?;
+    let whom = owner(pid)?;
+    let kind = if pid < 0 { F_OWNER_PGRP } else { F_OWNER_PID };
+    make_owner(worker, call, whom, [kind, pid.wrapping_abs()])
+}
+
+/// `F_OWNER_*` of `asm-generic/fcntl.h`.
+const F_OWNER_TID: i32 = 0;
+const F_OWNER_PID: i32 = 1;
+const F_OWNER_PGRP: i32 = 2;
+
+/// Whom a number of `F_SETOWN` means: nobody, a process, or a group.
+fn owner(number: i32) -> Result<Target, Stop> {
+    Ok(match number {
+        0 => Target::Own,
+        i32::MIN => return Err(Errno(libc::EINVAL).into()),
+        pid @ 1.. => Target::Process(pid.unsigned_abs()),
+        group => Target::Group(group.unsigned_abs()),
+    })
+}
+
+/// What stands behind a pointer is read once; so the call is made here, on the caller's description.
+fn make_owner(worker: &mut Worker, call: Call<'_>, whom: Target, words: [i32; 2]) -> Result<Answer, Stop> {
+    let subject = call.task.descriptor(call.int(0))?;
+    reach(worker, call, Operation::Signal, whom)?;
+    fs::set_owner(subject.as_fd(), words)?;
+    Ok(Answer::Value(0))
+}
+
+fn read_ints<const N: usize>(call: Call<'_>) -> Result<[i32; N], Stop> {
+    let mut bytes = [[0u8; 4]; N];
+    memory::read(call.task.tid, call.long(2), bytes.as_flattened_mut())?;
+    Ok(bytes.map(i32::from_ne_bytes))
+}
+
+fn reach(worker: &mut Worker, call: Call<'_>, operation: Operation, target: Target) -> Result<Answer, Stop> {
     let tree = worker.shared.tree;
-    let outsider = match target(call)? {
+    let outsider = match target {
         Target::Own => return Ok(Answer::Continue),
         // A group without its leader: nobody can tell whose it is but the kernel, which keeps signals in the tree.
         Target::Group(leader) if !exists(leader) && worker.shared.signals_scoped => {
