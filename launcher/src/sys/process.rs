@@ -87,8 +87,18 @@ impl Opener {
 }
 
 /// Counts this process's threads, or answers 0 where that cannot be told.
-fn thread_count() -> usize {
+pub(crate) fn thread_count() -> usize {
     std::fs::read_dir("/proc/self/task").map(Iterator::count).unwrap_or(0)
+}
+
+/// Waits until this process has no more threads than `most`, a second at the longest.
+pub(crate) fn wait_for_threads(most: usize) {
+    for _ in 0..1000 {
+        if thread_count() <= most {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
 }
 
 /// _exit(2): ends the process without running anything of ours.

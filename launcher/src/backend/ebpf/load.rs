@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 use std::io;
+use std::num::NonZero;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use aya::maps::Map;
 use aya::programs::links::FdLink;
@@ -13,10 +15,12 @@ use gait_ebpf::layout;
 
 use super::error::LoadError;
 use super::{host, pins, selftest};
-use crate::sys::Errno;
+use crate::sys::{Errno, process};
 
 /// How many of the verifier's last lines an error keeps.
 const LAST_LINES: usize = 12;
+/// CPUs that load programs at the same time: beyond this the largest program is what takes longest.
+const MAX_LOADERS: usize = 8;
 /// The hook that Linux 6.1 does not have: there `path_truncate` stands for it.
 const ONLY_NEWER: &str = "file_truncate";
 
@@ -89,15 +93,7 @@ impl Programs {
             .map_max_entries(layout::MEMBERS, options.members)
             .load(gait_ebpf::OBJECT)
             .map_err(|error| object(&error))?;
-        let names: Vec<String> = ebpf.programs().map(|(name, _)| name.to_owned()).collect();
-
-        let mut ready = Vec::new();
-        for name in names {
-            let Some(program) = ebpf.program_mut(&name) else { continue };
-            if prepare(&name, program, &btf)? {
-                ready.push(name);
-            }
-        }
+        let ready = prepare_all(&mut ebpf, &btf)?;
         // Only now that the kernel has taken every one of them.
         let mut links = Vec::new();
         for name in ready {
@@ -149,13 +145,18 @@ impl Programs {
         self.links.len()
     }
 
-    /// Removes the pins, so that the programs go with this process.
+    /// Detaches all hooks by removing their pins, and does not wait for it.
+    ///
+    /// Whoever closes the last descriptor of an attached program waits until no CPU can be in it, one program after the
+    /// other: seconds for all of them. So the descriptors go while the pins are there; what the pins were the last to
+    /// hold is taken out by a worker of the kernel (`bpf_link_put_deferred`).
     ///
     /// # Errors
     /// Where one of them cannot be removed.
     pub fn unpin(&mut self) -> Result<(), LoadError> {
         match self.pins.take() {
             Some(directory) => {
+                self.links.clear();
                 pins::remove(&directory).map_err(|source| LoadError::Pin { path: directory, source })
             }
             None => Ok(()),
@@ -193,6 +194,40 @@ impl Drop for Programs {
             }
         });
     }
+}
+
+/// Hands every program to the kernel, on several CPUs: the verifier's work is most of a start. Returns the names of those
+/// that are to be attached.
+fn prepare_all(ebpf: &mut Ebpf, btf: &Btf) -> Result<Vec<String>, LoadError> {
+    let threads = process::thread_count();
+    let workers = std::thread::available_parallelism().map_or(1, NonZero::get).min(MAX_LOADERS);
+    let queue = Mutex::new(ebpf.programs_mut());
+    let work = || {
+        let mut ready = Vec::new();
+        loop {
+            let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((name, program)) = next else { return Ok(ready) };
+            if prepare(name, program, btf)? {
+                ready.push(name.to_owned());
+            }
+        }
+    };
+    let mut ready = std::thread::scope(|scope| {
+        let thread = |_| std::thread::Builder::new().name("gait-load".to_owned()).spawn_scoped(scope, work);
+        // Where no thread can be had this one does it all.
+        let others: Vec<_> = (1..workers).filter_map(|number| thread(number).ok()).collect();
+        let mut ready = work();
+        for other in others {
+            let died = || LoadError::Object { reason: "a thread that loads programs died".to_owned() };
+            let more = other.join().unwrap_or_else(|_panic| Err(died()));
+            ready = ready.and_then(|mut ready| more.map(|more| ready.extend(more)).map(|()| ready));
+        }
+        ready
+    })?;
+    ready.sort_unstable();
+    // A thread that was joined is still counted for a moment, and this process is about to fork.
+    process::wait_for_threads(threads);
+    Ok(ready)
 }
 
 /// Hands a program to the kernel. Returns whether it is to be attached.

@@ -160,8 +160,18 @@ pub(crate) fn connect(rules: &Lowered, pin: &str) -> Result<Arc<dyn Kernel>, Ref
 /// As [`connect`].
 pub(crate) fn try_out() -> Result<(), Refused> {
     look_around()?;
-    let options = LoadOptions { cells: SELF_TEST_ROOM, words: SELF_TEST_ROOM, ..LoadOptions::default() };
-    Ok(Programs::load(&options).map(drop)?)
+    let _away = leftovers::keep_away()?;
+    // Pinned, so that they can be taken out without waiting for it.
+    let pin = format!("doctor-{}", process::pid());
+    let options = LoadOptions {
+        cells: SELF_TEST_ROOM,
+        words: SELF_TEST_ROOM,
+        pin: Some(pin.clone()),
+        ..LoadOptions::default()
+    };
+    let mut programs = Programs::load(&options)?;
+    let _lock = leftovers::hold(&pin).ok();
+    Ok(programs.unpin()?)
 }
 
 /// Events between two looks at whether the programs still have an owner.
