@@ -446,7 +446,7 @@ impl News {
     fn object(&self, record: &Record<'_>, deed: Deed, image: &[u8], gate: Gate<'_>) -> Object {
         let asker = Asker { tid: record.event.tid, tgid: record.event.tgid, tree: self.tree };
         let writes = deed.operation.class() != EndpointClass::FsRead;
-        let object = objects::judged(record.path(deed.object), asker, writes);
+        let object = objects::judged(record.path(deed.object), record.inode(deed.object), asker, writes);
         let Object::Judged(path) = &object else { return object };
         // The rule that names the thing counts, whatever it is called by now.
         let Some(named) = record.identity(deed.object).and_then(|name| gate.rules.literals.get(name)) else {

@@ -25,17 +25,23 @@ pub(super) struct Asker {
     pub(super) tree: u32,
 }
 
-/// Puts a path into the form in which it is judged. `writes`: whether the action changes the object.
-pub(super) fn judged(path: Vec<u8>, asker: Asker, writes: bool) -> Object {
+/// How terminals are called in paths, by the kernel programs already: numbers differ between equal runs.
+const TERMINAL: &[u8] = b"/dev/pts/[n]";
+/// The inode of the terminal 0 in a devpts file system (`devpts_pty_new` of the kernel).
+const FIRST_TERMINAL: u64 = 3;
+
+/// Puts a path into the form in which it is judged. `inode` is the object's, `writes` says whether the action changes it.
+pub(super) fn judged(path: Vec<u8>, inode: u64, asker: Asker, writes: bool) -> Object {
     if let Some(rest) = path.strip_prefix(b"/proc/") {
         let mut parts = rest.splitn(2, |&byte| byte == b'/');
         if let Some(pid) = parts.next().and_then(number) {
             return process_entry(pid, parts.next().unwrap_or_default(), asker, writes);
         }
     }
-    if let Some(terminal) = path.strip_prefix(b"/dev/pts/").and_then(number) {
-        let name = b"/dev/pts/[n]".to_vec();
-        return if is_own_terminal(terminal, asker) { Object::Judged(name) } else { Object::Foreign(name) };
+    if path == TERMINAL {
+        let terminal = inode.checked_sub(FIRST_TERMINAL).and_then(|number| u32::try_from(number).ok());
+        let own = terminal.is_some_and(|terminal| is_own_terminal(terminal, asker));
+        return if own { Object::Judged(path) } else { Object::Foreign(path) };
     }
     Object::Judged(path)
 }
@@ -103,6 +109,8 @@ pub(super) fn own_image() -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd as _;
+
     use super::*;
     use crate::sys::process;
 
@@ -114,26 +122,42 @@ mod tests {
     fn ordinary_paths_stay() {
         for path in [&b"/etc/passwd"[..], b"/proc/meminfo", b"/proc/self/maps", b"/dev/pts", b"/dev/pts/ptmx"]
         {
-            assert_eq!(judged(path.to_vec(), asker(), false), Object::Judged(path.to_vec()));
+            assert_eq!(judged(path.to_vec(), 7, asker(), false), Object::Judged(path.to_vec()));
         }
     }
 
     #[test]
     fn numbers_do_not_stay() {
         let own = format!("/proc/{}/maps", process::pid()).into_bytes();
-        assert_eq!(judged(own, asker(), false), Object::Judged(b"/proc/self/maps".to_vec()));
-        assert_eq!(judged(b"/proc/1/maps".to_vec(), asker(), false), Object::Hidden);
+        assert_eq!(judged(own, 7, asker(), false), Object::Judged(b"/proc/self/maps".to_vec()));
+        assert_eq!(judged(b"/proc/1/maps".to_vec(), 7, asker(), false), Object::Hidden);
         assert_eq!(
-            judged(b"/proc/1/stat".to_vec(), asker(), false),
+            judged(b"/proc/1/stat".to_vec(), 7, asker(), false),
             Object::Judged(b"/proc/[pid]/stat".to_vec())
         );
         assert_eq!(
-            judged(b"/proc/1/comm".to_vec(), asker(), true),
+            judged(b"/proc/1/comm".to_vec(), 7, asker(), true),
             Object::Foreign(b"/proc/[pid]/comm".to_vec())
         );
-        assert_eq!(
-            judged(b"/dev/pts/4000000".to_vec(), asker(), true),
-            Object::Foreign(b"/dev/pts/[n]".to_vec())
-        );
+    }
+
+    #[test]
+    fn a_terminal_is_known_by_its_inode() {
+        use std::os::fd::AsRawFd as _;
+        let master = fs::openat(At::Cwd, c"/dev/ptmx", libc::O_RDWR | libc::O_CLOEXEC, 0).unwrap();
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", master.as_raw_fd())).unwrap();
+        let index = info.lines().find_map(|line| line.strip_prefix("tty-index:")).unwrap();
+        let index: u64 = index.trim().parse().unwrap();
+        let name = std::ffi::CString::new(format!("/dev/pts/{index}")).unwrap();
+        let end = fs::openat(At::Cwd, &name, libc::O_PATH | libc::O_CLOEXEC, 0).unwrap();
+        assert_eq!(fs::fstat(end.as_fd()).unwrap().ino, index + FIRST_TERMINAL);
+        // This process holds its master, and descends from its parent.
+        let parent = std::os::unix::process::parent_id();
+        let asker = Asker { tree: parent, ..asker() };
+        let judged = |inode| judged(TERMINAL.to_vec(), inode, asker, true);
+        assert_eq!(judged(index + FIRST_TERMINAL), Object::Judged(TERMINAL.to_vec()));
+        for foreign in [0, 4_000_000, u64::MAX] {
+            assert_eq!(judged(foreign), Object::Foreign(TERMINAL.to_vec()), "{foreign}");
+        }
     }
 }

@@ -103,6 +103,14 @@ impl<'a> Record<'a> {
         join(Vec::new(), components(self.names(object).visible).collect())
     }
 
+    /// Returns what the kernel knows the object by: the inode, where the object exists.
+    pub(super) const fn inode(&self, object: Side) -> u64 {
+        match object {
+            Side::First => self.event.object,
+            Side::Second => self.event.second,
+        }
+    }
+
     fn names(&self, object: Side) -> Names<'a> {
         match object {
             Side::First => self.first,
