@@ -276,7 +276,7 @@ struct walk {
 	u32 cell_count;
 	u32 names;
 	u32 session_flags;
-	u32 zero;
+	u32 numbered;
 	u32 count;
 	u32 bytes;
 	u32 visible;
@@ -300,7 +300,7 @@ _Static_assert(__builtin_offsetof(struct walk, cells) == 68, "place of walk.cell
 _Static_assert(__builtin_offsetof(struct walk, cell_count) == 72, "place of walk.cell_count");
 _Static_assert(__builtin_offsetof(struct walk, names) == 76, "place of walk.names");
 _Static_assert(__builtin_offsetof(struct walk, session_flags) == 80, "place of walk.session_flags");
-_Static_assert(__builtin_offsetof(struct walk, zero) == 84, "place of walk.zero");
+_Static_assert(__builtin_offsetof(struct walk, numbered) == 84, "place of walk.numbered");
 _Static_assert(__builtin_offsetof(struct walk, count) == 88, "place of walk.count");
 _Static_assert(__builtin_offsetof(struct walk, bytes) == 92, "place of walk.bytes");
 _Static_assert(__builtin_offsetof(struct walk, visible) == 96, "place of walk.visible");

@@ -457,12 +457,12 @@ static __always_inline u64 odd_file_system(struct member *m, struct dentry *d, u
 #define AT_WHOLE 2
 
 /* What climb() takes along. 6.1 verifies climb_on() once, with the first values only: so these keep their types, and all
- * else that it changes is in the member, of which the verifier knows nothing. */
+ * else that it changes or decides by is in the member, of which the verifier knows nothing: a number in here would be
+ * the one of the first verification, and branches that it does not take would be cut out. */
 struct climb {
 	struct member *m;
 	struct dentry *d;
 	struct dentry *top;
-	u64 odd;
 };
 
 static long climb_on(u32 turn, struct climb *c)
@@ -483,7 +483,7 @@ static long climb_on(u32 turn, struct climb *c)
 		m->walk.reason |= EVENT_FLAGS_UNREACHABLE;
 		return 1;
 	}
-	if (take_typed(m, d, c->odd))
+	if (take_typed(m, d, m->walk.numbered))
 		return 1;
 	c->d = up;
 	return 0;
@@ -500,7 +500,7 @@ static __always_inline void climb(struct member *m, struct dentry *d, struct vfs
 	struct walk *w = &m->walk;
 	struct climb c = { .m = m, .d = d, .top = mount == root_mount ? root : mount->mnt_root };
 
-	c.odd = odd_file_system(m, d, sb->s_magic);
+	w->numbered = odd_file_system(m, d, sb->s_magic);
 	w->mount = NOT_YET;
 	bpf_loop(MAX_DEPTH + 1, climb_on, &c, 0);
 	if (w->reason)

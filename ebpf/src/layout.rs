@@ -499,8 +499,8 @@ pub struct Walk {
     pub names: u32,
     /// As in [`Session`].
     pub session_flags: u32,
-    /// Zero.
-    pub zero: u32,
+    /// Magic number of the object's file system, where its names are not all names; else 0.
+    pub numbered: u32,
     /// Components so far.
     pub count: u32,
     /// Bytes of names so far, both paths.

@@ -46,7 +46,7 @@ const STRUCTS: &[Struct] = structs! {
     Naming { process, session, found, refused }
     Memo { low, high, class, zero }
     Walk {
-        dentry, mount, partial, partial_depth, partials, cells, cell_count, names, session_flags, zero, count, bytes,
+        dentry, mount, partial, partial_depth, partials, cells, cell_count, names, session_flags, numbered, count, bytes,
         visible, hidden, least, reason, found, state, name, depth, process, odd
     }
     Member { session, image, image_class, zero, truncating, walk, classes, hidden, memo, event, bytes }
