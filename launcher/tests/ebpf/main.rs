@@ -31,6 +31,11 @@ fn main() {
         return cost::measure();
     }
     let only = std::env::args().nth(1);
+    let known = |wanted: &str| {
+        let groups = checks::ROOMY.iter().chain(checks::CRAMPED).copied();
+        groups.flatten().any(|(name, _)| *name == wanted)
+    };
+    assert!(only.as_deref().is_none_or(known), "there is no check of that name");
     let cramped =
         LoadOptions { members: checks::MEMBERS, ring_bytes: checks::RING_BYTES, ..LoadOptions::default() };
     let failed = check(checks::ROOMY, &LoadOptions::default(), only.as_deref())
