@@ -46,6 +46,20 @@ pub(crate) struct ReportOptions {
 }
 
 #[derive(Debug, ClapArgs)]
+pub(crate) struct RowOptions {
+    /// Measure only rows whose name contains TEXT (may be given several times)
+    #[arg(long, value_name = "TEXT")]
+    only: Vec<String>,
+}
+
+impl RowOptions {
+    /// Returns whether a row is to be measured.
+    pub(crate) fn wants(&self, row: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|text| row.contains(text.as_str()))
+    }
+}
+
+#[derive(Debug, ClapArgs)]
 pub(crate) struct ExecArgs {
     /// The gait binary [default: `gait` beside this program]
     #[arg(long, value_name = "PATH")]
@@ -59,19 +73,13 @@ pub(crate) struct ExecArgs {
     /// Rounds per measurement
     #[arg(long, value_name = "N", default_value_t = 9)]
     pub(crate) rounds: usize,
-    /// Measure only rows whose name contains TEXT (may be given several times)
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) only: Vec<String>,
+    #[command(flatten)]
+    pub(crate) rows: RowOptions,
     #[command(flatten)]
     pub(crate) report: ReportOptions,
 }
 
 impl ExecArgs {
-    /// Returns whether a row is to be measured.
-    pub(crate) fn wants(&self, row: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|text| row.contains(text.as_str()))
-    }
-
     /// Returns the number of rounds.
     pub(crate) fn rounds(&self) -> usize {
         if self.report.quick { 1 } else { self.rounds.max(1) }
@@ -115,9 +123,8 @@ pub(crate) struct PolicyArgs {
     /// Rounds; the median counts
     #[arg(long, value_name = "N", default_value_t = 9)]
     pub(crate) rounds: usize,
-    /// Measure only rows whose name contains TEXT (may be given several times)
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) only: Vec<String>,
+    #[command(flatten)]
+    pub(crate) rows: RowOptions,
     #[command(flatten)]
     pub(crate) report: ReportOptions,
 }

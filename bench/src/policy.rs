@@ -50,10 +50,7 @@ pub(crate) fn measure(args: &PolicyArgs) -> Result<Report, BenchError> {
     let mut report = Report::new("policy", Host::here(), quick);
     let head = ["policy", "rules", "read ms", "compile ms", "lower ms", "tables KiB", "decision ns"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
-    let wanted = |subject: &Subject| {
-        args.only.is_empty() || args.only.iter().any(|text| subject.id.contains(text.as_str()))
-    };
-    for subject in subjects().into_iter().filter(wanted) {
+    for subject in subjects().into_iter().filter(|subject| args.rows.wants(&subject.id)) {
         rows.push(row(&subject, rounds, &mut report)?);
     }
     if rows.len() < 2 {

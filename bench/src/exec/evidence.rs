@@ -33,7 +33,7 @@ pub(crate) fn measure(
     work: &WorkDir,
     report: &mut Report,
 ) -> Result<(), BenchError> {
-    if !args.wants("evidence") {
+    if !args.rows.wants("evidence") {
         return Ok(());
     }
     let n = args.scaled(ACTIONS);

@@ -54,7 +54,7 @@ pub(crate) fn measure(
     report: &mut Report,
 ) -> Result<(), BenchError> {
     let mut rows = head(&["call", "unit", "native [p25 to p75]", "gait exec [p25 to p75]", "added"]);
-    for row in ROWS.iter().filter(|row| args.wants(row.name)) {
+    for row in ROWS.iter().filter(|row| args.rows.wants(row.name)) {
         match gather(args, runner, work, row) {
             Ok(pairs) => {
                 rows.push(vec![

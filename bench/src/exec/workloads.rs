@@ -68,7 +68,7 @@ pub(crate) fn measure(
         "without start and seal",
         "of its own CPU time",
     ]);
-    for row in ROWS.iter().filter(|row| args.wants(row.name)) {
+    for row in ROWS.iter().filter(|row| args.rows.wants(row.name)) {
         match gather(args, runner, work, row) {
             Ok(Sides { wall, cpu, inside, own_cpu }) => {
                 rows.push(vec![

@@ -218,7 +218,7 @@ struct Live {
     lost: u64,
     /// A stop of the first process of which nobody knows yet whose it is: how often it had been continued before.
     stopped: Option<u64>,
-    /// Keeps the inodes of the named places theirs.
+    /// Keeps the inodes of the named places in memory.
     _places: Vec<OwnedFd>,
 }
 

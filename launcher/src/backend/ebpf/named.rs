@@ -10,8 +10,8 @@ use gait_agent::policy::Lowered;
 use super::{NamedPath, Refused};
 use crate::sys::fs::{self, At, OpenHow};
 
-/// How many of the files and directories that rules name may exist: each is kept open, so that its inode number stays
-/// its own.
+/// How many of the files and directories that rules name may exist: each is kept open, so that its inode stays in
+/// memory, by whose address the kernel knows it.
 pub(crate) const NAMED_MAX: usize = 1 << 14;
 
 /// Says whether what the rules name can be known by its identity.

@@ -4,7 +4,7 @@ use gait::kernel_programs::Programs;
 use gait_ebpf::layout::{event_kind, session_flags, verdict};
 
 use super::super::tables::{Policy, every};
-use super::super::tree::{drain, open, start};
+use super::super::tree::{Tree, drain, open, start};
 use super::{Check, EACCES, secret, setup};
 
 /// Tasks that there is room for in the second half of the checks.
@@ -19,14 +19,9 @@ pub(super) const CRAMPED: &[(&str, Check)] = &[
     ("a_task_without_room_is_not_made", full),
 ];
 
-/// The ring fills up while nobody reads: the process is stopped, nothing is lost, nothing fails.
-fn slow_reader(programs: &mut Programs) {
-    let opens = std::env::var("GAIT_EVENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(150_000);
-    let policy = secret();
-    let mut tree = start(programs, &policy, move || {
-        let failed = (0..opens).filter(|_| open("/tmp/t/pub/f", libc::O_RDONLY) != 0).count();
-        vec![i32::try_from(failed).unwrap()]
-    });
+/// Reads only while the process is stopped. Nothing may go wrong in it, and nothing be lost. Returns how many events there
+/// were, and how often it was stopped.
+fn read_when_stopped(programs: &mut Programs, mut tree: Tree) -> (usize, usize) {
     tree.go();
     let (mut told, mut pauses) = (0, 0);
     while !tree.is_done() {
@@ -39,6 +34,18 @@ fn slow_reader(programs: &mut Programs) {
     let lost = programs.counters(&tree.session).unwrap().lost;
     let (results, _) = tree.end(programs);
     assert_eq!((results, lost), (vec![0], 0));
+    (told, pauses)
+}
+
+/// The ring fills up while nobody reads: the process is stopped, nothing is lost, nothing fails.
+fn slow_reader(programs: &mut Programs) {
+    let opens = std::env::var("GAIT_EVENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(150_000);
+    let policy = secret();
+    let tree = start(programs, &policy, move || {
+        let failed = (0..opens).filter(|_| open("/tmp/t/pub/f", libc::O_RDONLY) != 0).count();
+        vec![i32::try_from(failed).unwrap()]
+    });
+    let (told, pauses) = read_when_stopped(programs, tree);
     assert!(pauses > 0);
     assert_eq!(told, opens);
 }
@@ -48,7 +55,7 @@ fn pausing(programs: &mut Programs) {
     const THREADS: usize = 4;
     const OPENS: usize = 1000;
     let policy = secret();
-    let mut tree = start(programs, &policy, move || {
+    let tree = start(programs, &policy, move || {
         let workers: Vec<_> = (0..THREADS)
             .map(|number| {
                 let path = if number % 2 == 0 { "/tmp/t/pub/f" } else { "/tmp/t/secret/f" };
@@ -61,18 +68,7 @@ fn pausing(programs: &mut Programs) {
         let wrong: usize = workers.into_iter().map(|worker| worker.join().unwrap()).sum();
         vec![i32::try_from(wrong).unwrap()]
     });
-    tree.go();
-    let (mut told, mut pauses) = (0, 0);
-    while !tree.is_done() {
-        if tree.is_stopped() {
-            pauses += 1;
-            told += tree.serve();
-        }
-    }
-    told += tree.serve();
-    let lost = programs.counters(&tree.session).unwrap().lost;
-    let (results, _) = tree.end(programs);
-    assert_eq!((results, lost), (vec![0], 0));
+    let (told, pauses) = read_when_stopped(programs, tree);
     assert!(pauses > 1, "the ring was never full");
     assert_eq!(told, THREADS * OPENS);
 }
