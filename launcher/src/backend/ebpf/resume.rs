@@ -86,7 +86,9 @@ fn wait_for_all(waiting: &Receiver<Stopping>, end: &End) {
         match next {
             Ok(stopping) => all.push((stopping, Instant::now() + STOPPING)),
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Disconnected) if all.is_empty() => return,
+            // Nobody asks any more; what was asked is still done.
+            Err(RecvTimeoutError::Disconnected) => std::thread::sleep(LOOK_LATER),
         }
         all.retain(|(stopping, until)| {
             let stop = look(stopping);
@@ -127,8 +129,8 @@ mod tests {
     use super::*;
     use crate::sys::process;
 
-    fn sleeper() -> (Child, Stopping) {
-        let child = Command::new("sleep").arg("0.3").spawn().unwrap();
+    fn sleeper(seconds: &str) -> (Child, Stopping) {
+        let child = Command::new("sleep").arg(seconds).spawn().unwrap();
         let pid = child.id();
         (child, Stopping { tgid: pid, tids: vec![pid] })
     }
@@ -144,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_stopped_child_is_continued() {
-        let (mut child, stopping) = sleeper();
+        let (mut child, stopping) = sleeper("0.3");
         process::kill(stopping.tgid, libc::SIGSTOP).unwrap();
         continuing().resume(stopping.clone());
         assert!(child.wait().unwrap().success());
@@ -153,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_child_that_stops_late_is_continued_and_nobody_waits_for_it() {
-        let (mut child, stopping) = sleeper();
+        let (mut child, stopping) = sleeper("0.3");
         let resumer = continuing();
         let started = Instant::now();
         resumer.resume(stopping.clone());
@@ -163,8 +165,26 @@ mod tests {
     }
 
     #[test]
+    fn what_was_asked_is_done_when_nobody_asks_any_more() {
+        let (mut child, stopping) = sleeper("3");
+        continuing().resume(stopping.clone());
+        std::thread::sleep(Duration::from_millis(50));
+        process::kill(stopping.tgid, libc::SIGSTOP).unwrap();
+        let until = Instant::now() + Duration::from_secs(30);
+        let ended = loop {
+            match child.try_wait().unwrap() {
+                Some(status) => break status.success(),
+                None if Instant::now() > until => break false,
+                None => std::thread::sleep(Duration::from_millis(10)),
+            }
+        };
+        child.kill().unwrap_or_default();
+        assert!(ended, "it stopped for good");
+    }
+
+    #[test]
     fn all_threads_have_to_stop_and_those_that_ended_do_not_count() {
-        let (mut child, stopping) = sleeper();
+        let (mut child, stopping) = sleeper("60");
         process::kill(stopping.tgid, libc::SIGSTOP).unwrap();
         while state(stopping.tgid, stopping.tgid) != Some(b'T') {}
         let with = |tid| look(&Stopping { tgid: stopping.tgid, tids: vec![stopping.tgid, tid] });
