@@ -173,18 +173,12 @@ impl Programs {
         if wanted == 0 {
             return Ok(());
         }
-        let named = |place: &NamedPath| Identity { state: place.state, name: place.name };
-        for place in tables.identities {
-            bpf::update(self.map(layout::NAMED)?, &place.descriptor, &named(place))
-                .map_err(used(layout::NAMED))?;
-        }
-        let naming = Naming { process: tables.holder, session: number, found: 0, refused: 0 };
-        bpf::update(self.map(layout::NAMING)?, &0u32, &naming).map_err(used(layout::NAMING))?;
-        let visited = bpf::visit(self.iterator(layout::IDENTIFY_PROGRAM)?, tables.holder);
+        let visited = self.visit_named(number, tables);
+        // However that went: the next session's descriptors have the same numbers.
         for place in tables.identities {
             bpf::delete(self.map(layout::NAMED)?, &place.descriptor).unwrap_or_default();
         }
-        visited.map_err(used(layout::NAMING))?;
+        visited?;
         let done: Naming = bpf::look_up(self.map(layout::NAMING)?, &0u32).map_err(used(layout::NAMING))?;
         match done {
             Naming { refused: 0, found, .. } if found == wanted => Ok(()),
@@ -193,6 +187,17 @@ impl Programs {
                 Err(LoadError::Full { map: layout::IDENTITIES, wanted: u64::from(refused) })
             }
         }
+    }
+
+    /// Names the holder's descriptors, and has the program look at each.
+    fn visit_named(&self, number: u32, tables: &Tables<'_>) -> Result<(), LoadError> {
+        for place in tables.identities {
+            let named = Identity { state: place.state, name: place.name };
+            bpf::update(self.map(layout::NAMED)?, &place.descriptor, &named).map_err(used(layout::NAMED))?;
+        }
+        let naming = Naming { process: tables.holder, session: number, found: 0, refused: 0 };
+        bpf::update(self.map(layout::NAMING)?, &0u32, &naming).map_err(used(layout::NAMING))?;
+        bpf::visit(self.iterator(layout::IDENTIFY_PROGRAM)?, tables.holder).map_err(used(layout::NAMING))
     }
 
     /// Ends a session. Members that are left may do nothing any more that is judged.

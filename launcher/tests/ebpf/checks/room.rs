@@ -1,10 +1,10 @@
 //! Where there is no room: in the ring, among the members.
 
-use gait::kernel_programs::Programs;
+use gait::kernel_programs::{LoadError, NamedPath, Programs};
 use gait_ebpf::layout::{event_kind, session_flags, verdict};
 
 use super::super::tables::{Policy, every};
-use super::super::tree::{Tree, drain, open, start};
+use super::super::tree::{Tree, drain, open, run, start};
 use super::{Check, EACCES, secret, setup};
 
 /// Tasks that there is room for in the second half of the checks.
@@ -17,6 +17,7 @@ pub(super) const CRAMPED: &[(&str, Check)] = &[
     ("threads_are_stopped_while_the_ring_is_full", pausing),
     ("what_cannot_be_told_is_blocked_and_counted", overflow),
     ("a_task_without_room_is_not_made", full),
+    ("names_without_room_leave_nothing_behind", names),
 ];
 
 /// Reads only while the process is stopped. Nothing may go wrong in it, and nothing be lost. Returns how many events there
@@ -71,6 +72,21 @@ fn pausing(programs: &mut Programs) {
     let (told, pauses) = read_when_stopped(programs, tree);
     assert!(pauses > 1, "the ring was never full");
     assert_eq!(told, THREADS * OPENS);
+}
+
+/// A session that names too much is not made, and what it named is not taken for what the next one names.
+fn names(programs: &mut Programs) {
+    let policy = secret();
+    let mut tables = policy.tables();
+    let places: Vec<_> = (0..20_000)
+        .map(|descriptor| NamedPath { descriptor, state: tables.paths, name: descriptor })
+        .collect();
+    tables.identities = &places;
+    let refused = programs.open_session(&tables).unwrap_err();
+    assert!(matches!(refused, LoadError::Full { .. }), "{refused}");
+    // The descriptors of this one are among those numbers.
+    let (results, _) = run(programs, &policy, || vec![open("/tmp/t/secret/f", libc::O_RDONLY)]);
+    assert_eq!(results, [EACCES]);
 }
 
 /// Mapping cannot be made again, so nothing keeps the ring from being really full.
